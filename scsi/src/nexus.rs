@@ -1,0 +1,261 @@
+//! The seam between a transport and multipath: one logical unit behind one I_T nexus.
+//!
+//! A transport implements [`Nexus`]; multipath drives several of them and never learns what is
+//! underneath. The seam carries what safe failover needs and transports usually hide:
+//!
+//! - the buffer comes back with every completion, success or not ([`Completion::data`]);
+//! - a command without an answer says how far it got ([`Certainty`]);
+//! - each completion names the [`Incarnation`] of the nexus that carried it, so that a later
+//!   [`Nexus::fence`] can say "everything that incarnation left behind is over".
+//!
+//! A transport never retries a command by itself: multipath is the only retrier.
+
+use std::future::Future;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::{Cdb, IoBuf, Status, TaskAttribute};
+
+/// A SCSI command to be carried out once.
+#[derive(Debug)]
+pub struct Command {
+    /// The descriptor block.
+    pub cdb: Cdb,
+    /// The data that go with it.
+    pub data: DataPhase,
+    /// Ordering among other tasks of the logical unit.
+    pub attribute: TaskAttribute,
+    /// After this long without an answer the transport starts to end the command
+    /// (ABORT TASK, LOGICAL UNIT RESET, drop of the session).
+    pub timeout: Duration,
+}
+
+/// The data of a command; the direction is part of the type.
+#[derive(Debug, Default)]
+pub enum DataPhase {
+    /// No data.
+    #[default]
+    None,
+    /// Data-In: the whole buffer may be filled; its length is the expected transfer length.
+    Read(IoBuf),
+    /// Data-Out: the whole payload is offered. Cloning `Bytes` copies nothing.
+    Write(Bytes),
+}
+
+impl DataPhase {
+    /// The expected data transfer length in bytes.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        match self {
+            Self::None => 0,
+            Self::Read(buf) => buf.len(),
+            Self::Write(bytes) => bytes.len(),
+        }
+    }
+
+    /// Whether no byte is to be transferred.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// How a command ended, with the memory it borrowed.
+#[derive(Debug)]
+pub struct Completion {
+    /// What happened.
+    pub outcome: Outcome,
+    /// The data phase of the [`Command`], always given back. The content of a read buffer is
+    /// meaningful only up to [`ScsiAnswer::transferred`] and only with an answer.
+    pub data: DataPhase,
+    /// Which life of the nexus carried the command (or would have).
+    pub incarnation: Incarnation,
+}
+
+/// Whether there was an answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// The device ended the command with a status. Not necessarily GOOD.
+    Answered(ScsiAnswer),
+    /// No SCSI status will ever come.
+    Failed(DeliveryError),
+}
+
+/// A device's answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScsiAnswer {
+    /// Status byte.
+    pub status: Status,
+    /// Sense data as they came (empty without autosense); at most 252 bytes.
+    pub sense: Box<[u8]>,
+    /// What the device says of the length.
+    pub residual: Residual,
+    /// Read: leading bytes of the buffer that the device filled without a hole.
+    /// Write: bytes the device took, by its residual.
+    pub transferred: usize,
+    /// SAM-5 status qualifier; 0 when the transport did not carry one.
+    pub qualifier: u16,
+}
+
+impl ScsiAnswer {
+    /// GOOD with the whole transfer.
+    #[must_use]
+    pub fn good(transferred: usize) -> Self {
+        Self {
+            status: Status::GOOD,
+            sense: Box::default(),
+            residual: Residual::None,
+            transferred,
+            qualifier: 0,
+        }
+    }
+}
+
+/// Difference between the expected and the real transfer length, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Residual {
+    /// None.
+    #[default]
+    None,
+    /// This many bytes were not transferred.
+    Underflow(u32),
+    /// This many more would have been transferred.
+    Overflow(u32),
+}
+
+/// No answer: why, and how far the command got.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{kind} ({certainty})")]
+pub struct DeliveryError {
+    /// Why.
+    pub kind: DeliveryErrorKind,
+    /// How far.
+    pub certainty: Certainty,
+}
+
+/// Why a command got no SCSI status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
+#[non_exhaustive]
+pub enum DeliveryErrorKind {
+    /// The nexus is down at the moment (reconnecting); the command was not accepted.
+    #[error("the path is down")]
+    Down,
+    /// The nexus was closed for good: logged out, or given up.
+    #[error("the session is closed")]
+    Closed,
+    /// The connection ended while the command was under way.
+    #[error("the connection was lost")]
+    ConnectionLost,
+    /// No answer in time; the transport has ended the command.
+    #[error("no answer in time")]
+    TimedOut,
+    /// The task was aborted (by this side, or by a reset of the logical unit or target).
+    #[error("the task was aborted")]
+    Aborted,
+    /// The target ended the command without a SCSI status (iSCSI response "target failure",
+    /// a Reject, an answer that contradicts the command).
+    #[error("the target failed the command without a status")]
+    TargetFailure,
+    /// The command can never be carried by this nexus (too long, bad CDB).
+    #[error("the transport cannot carry the command")]
+    Unsupported,
+}
+
+/// How far a command without an answer got. What multipath may do next depends on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Certainty {
+    /// No byte of it reached the network stack: it cannot have run, and never will.
+    NotSent,
+    /// The command's own PDU was handed over in part.
+    PartlySent,
+    /// Handed over whole, no answer: it may have run, may be running, may still run later.
+    SentNoAnswer,
+    /// The target said that the task is over, without a usable status: it may have run,
+    /// it is not running any more.
+    Answered,
+}
+
+impl Certainty {
+    /// Whether the command may still run after this moment.
+    #[must_use]
+    pub const fn may_still_run(self) -> bool {
+        matches!(self, Self::PartlySent | Self::SentNoAnswer)
+    }
+}
+
+impl std::fmt::Display for Certainty {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::NotSent => "not sent",
+            Self::PartlySent => "partly sent",
+            Self::SentNoAnswer => "sent, no answer",
+            Self::Answered => "answered without a status",
+        })
+    }
+}
+
+/// One life of a nexus: it begins with a successful login and ends when its connections are
+/// gone. Rises by one with each; 0 means "never yet up".
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub struct Incarnation(pub u64);
+
+/// What a nexus is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum NexusState {
+    /// Logged in; commands are carried.
+    Up(Incarnation),
+    /// Not logged in, being reconnected. Holds the last life it had.
+    Down(Incarnation),
+    /// Closed for good.
+    Closed,
+}
+
+/// Why a fence could not be put up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
+#[non_exhaustive]
+pub enum FenceError {
+    /// No portal of the target portal group could be reached in time.
+    #[error("no portal of the path's portal group could be reached in time")]
+    Unreachable,
+    /// The nexus was closed for good before the fence stood.
+    #[error("the session is closed")]
+    Closed,
+}
+
+/// One logical unit behind one I_T nexus.
+///
+/// All futures may be dropped at any time. A dropped [`Nexus::execute`] is ended safely in the
+/// background: not sent, it is forgotten; sent, it is aborted, and its memory stays with the
+/// transport until no late answer can touch it.
+pub trait Nexus: Send + Sync + 'static {
+    /// Carries out one command, once. Ends at once with [`DeliveryErrorKind::Down`] and
+    /// [`Certainty::NotSent`] while the nexus is down: waiting is the caller's decision.
+    fn execute(&self, command: Command) -> impl Future<Output = Completion> + Send;
+
+    /// Resolves when every command that `incarnation` carried can no longer run: its
+    /// connections were cut abortively, and the target has since accepted a login that reinstates
+    /// the session (same initiator name and ISID, TSIH 0, through any portal of the portal group),
+    /// or a clean logout. Resolves at once when that is already so; fails after `budget`.
+    fn fence(
+        &self,
+        incarnation: Incarnation,
+        budget: Duration,
+    ) -> impl Future<Output = Result<(), FenceError>> + Send;
+
+    /// What the nexus is doing now.
+    fn state(&self) -> NexusState;
+
+    /// Resolves when the state is no longer `seen`.
+    fn changed(&self, seen: NexusState) -> impl Future<Output = NexusState> + Send;
+
+    /// Longest data transfer one command should carry, in bytes (a multiple of 4096).
+    fn max_transfer_bytes(&self) -> usize;
+
+    /// Commands worth having under way at once (target's window or our slots).
+    fn queue_depth(&self) -> usize;
+
+    /// For people: portal, target and LUN.
+    fn describe(&self) -> String;
+}
