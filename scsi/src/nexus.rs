@@ -29,6 +29,11 @@ pub struct Command {
     /// After this long without an answer the transport starts to end the command
     /// (ABORT TASK, LOGICAL UNIT RESET, drop of the session).
     pub timeout: Duration,
+    /// Carry it only in this life of the nexus. In any other it ends with
+    /// [`DeliveryErrorKind::Down`] and [`Certainty::NotSent`]: a logical unit number may lead to
+    /// another disk after a new login, and only multipath knows when it has looked again.
+    /// `None`: any life will do.
+    pub only_in: Option<Incarnation>,
 }
 
 /// The data of a command; the direction is part of the type.
@@ -243,6 +248,19 @@ pub trait Nexus: Send + Sync + 'static {
         incarnation: Incarnation,
         budget: Duration,
     ) -> impl Future<Output = Result<(), FenceError>> + Send;
+
+    /// Resolves when every command of `incarnation` whose [`Nexus::execute`] was dropped can no
+    /// longer run: aborted and answered, or gone with the incarnation as [`Nexus::fence`] says.
+    /// Multipath asks only when somebody wants to write where a dropped write may still land.
+    ///
+    /// Without a better way a fence does it, at the price of the session.
+    fn settle(
+        &self,
+        incarnation: Incarnation,
+        budget: Duration,
+    ) -> impl Future<Output = Result<(), FenceError>> + Send {
+        self.fence(incarnation, budget)
+    }
 
     /// What the nexus is doing now.
     fn state(&self) -> NexusState;
