@@ -1,0 +1,125 @@
+//! Breaking and mending the way to one portal, with nftables.
+//!
+//! Portals have addresses of their own (127.0.0.1, 127.0.0.2, `::1`), so a rule in the test's own
+//! namespace hits one portal and nothing else. Two ways of breaking:
+//!
+//! - [`Cut::refuse`]: every packet to the portal is answered with a TCP reset. Established
+//!   connections die with ECONNRESET at the initiator's next packet and new ones are refused, while
+//!   the target keeps its half of the connection: its session lives on, which is the hard case.
+//! - [`Cut::black_hole`]: packets vanish in both directions. Only timeouts notice.
+//!
+//! This was preferred to a proxy because the resets are the kernel's, the target sees the
+//! initiator's real address and portal, and nothing of ours is between the two.
+
+use std::net::SocketAddr;
+
+use anyhow::{Context as _, Result};
+
+use crate::process::Tool;
+use crate::sandbox::Sandbox;
+
+/// A broken portal; it stays broken until [`Cut::restore`].
+#[derive(Debug)]
+#[must_use = "a portal that is never restored should be so on purpose"]
+pub struct Cut {
+    table: String,
+}
+
+impl Cut {
+    /// Resets and refuses connections to `portal`.
+    ///
+    /// # Errors
+    /// When nft cannot set the rules.
+    pub fn refuse(sandbox: &Sandbox, portal: &str) -> Result<Self> {
+        let to = "reject with tcp reset";
+        // The reset itself comes from the portal's address and has to pass.
+        let from = "tcp flags & rst == 0 drop";
+        Self::apply(sandbox, portal, to, from)
+    }
+
+    /// Lets every packet to and from `portal` vanish.
+    ///
+    /// # Errors
+    /// When nft cannot set the rules.
+    pub fn black_hole(sandbox: &Sandbox, portal: &str) -> Result<Self> {
+        Self::apply(sandbox, portal, "drop", "drop")
+    }
+
+    /// Mends the portal.
+    ///
+    /// # Errors
+    /// When nft cannot remove the rules.
+    pub fn restore(self, sandbox: &Sandbox) -> Result<()> {
+        nft(sandbox, &format!("delete table inet {}", self.table))
+    }
+
+    fn apply(sandbox: &Sandbox, portal: &str, to: &str, from: &str) -> Result<Self> {
+        let address: SocketAddr =
+            portal.parse().with_context(|| format!("{portal} is no address"))?;
+        let family = if address.is_ipv6() { "ip6" } else { "ip" };
+        let (ip, port) = (address.ip(), address.port());
+        let table = format!("cut_{:x}", checksum(portal));
+        let rules = format!(
+            "table inet {table} {{ chain input {{ type filter hook input priority 0; \
+             {family} daddr {ip} tcp dport {port} {to}; \
+             {family} saddr {ip} tcp sport {port} {from}; }}; }}"
+        );
+        nft(sandbox, &rules)?;
+        Ok(Self { table })
+    }
+}
+
+/// Traffic counters of one portal, kept by the kernel.
+#[derive(Debug)]
+pub struct Meter {
+    table: String,
+}
+
+impl Meter {
+    /// Starts counting the bytes of packets to and from `portal`.
+    ///
+    /// # Errors
+    /// When nft cannot set the rules.
+    pub fn attach(sandbox: &Sandbox, portal: &str) -> Result<Self> {
+        let address: SocketAddr =
+            portal.parse().with_context(|| format!("{portal} is no address"))?;
+        let family = if address.is_ipv6() { "ip6" } else { "ip" };
+        let (ip, port) = (address.ip(), address.port());
+        let table = format!("meter_{:x}", checksum(portal));
+        let rules = format!(
+            "table inet {table} {{ counter seen {{ }}; \
+             chain input {{ type filter hook input priority 10; \
+             {family} daddr {ip} tcp dport {port} counter name seen; \
+             {family} saddr {ip} tcp sport {port} counter name seen; }}; }}"
+        );
+        nft(sandbox, &rules)?;
+        Ok(Self { table })
+    }
+
+    /// Bytes counted so far; packets that a cut swallowed are not among them.
+    ///
+    /// # Errors
+    /// When nft does not answer.
+    pub fn bytes(&self, sandbox: &Sandbox) -> Result<u64> {
+        let words = format!("-j list counter inet {} seen", self.table);
+        let json = Tool::new(sandbox, "nft").words(&words).run()?.success()?.json()?;
+        let objects = json.get("nftables").and_then(serde_json::Value::as_array);
+        objects
+            .into_iter()
+            .flatten()
+            .find_map(|object| object.pointer("/counter/bytes")?.as_u64())
+            .with_context(|| format!("no counter in {json}"))
+    }
+}
+
+fn nft(sandbox: &Sandbox, rules: &str) -> Result<()> {
+    Tool::new(sandbox, "nft").arg(rules).run()?.success()?;
+    Ok(())
+}
+
+/// FNV-1a, for a table name that follows from the portal.
+fn checksum(text: &str) -> u64 {
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}
