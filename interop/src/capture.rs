@@ -68,7 +68,9 @@ impl Capture {
             // Nobody listens on the discard port; the refusal comes back as an error later.
             drop(socket.send_to(marker.as_bytes(), DISCARD_PORT));
             let recorded = fs::read(&self.file).unwrap_or_default();
-            let found = recorded.windows(marker.len()).any(|bytes| bytes == marker.as_bytes());
+            let found = recorded
+                .windows(marker.len())
+                .any(|bytes| bytes == marker.as_bytes());
             Ok(found.then_some(()))
         })
     }
@@ -99,7 +101,12 @@ impl Recording {
     /// # Errors
     /// When tshark fails.
     pub fn verdict(&self, sandbox: &Sandbox) -> Result<Verdict> {
-        let text = self.tshark(sandbox).words("-Y iscsi -O iscsi").run()?.success()?.text();
+        let text = self
+            .tshark(sandbox)
+            .words("-Y iscsi -O iscsi")
+            .run()?
+            .success()?
+            .text();
         let count = |what: &str| text.lines().filter(|line| line.contains(what)).count();
         let malformed = self
             .tshark(sandbox)
@@ -108,7 +115,10 @@ impl Recording {
             .run()?
             .success()?;
         Ok(Verdict {
-            pdus: text.lines().filter(|line| line.starts_with("iSCSI (")).count(),
+            pdus: text
+                .lines()
+                .filter(|line| line.starts_with("iSCSI ("))
+                .count(),
             good_digests: count("(Good CRC32)"),
             bad_digests: count("(Bad CRC32"),
             malformed: malformed.text().lines().count(),
@@ -120,11 +130,21 @@ impl Recording {
     /// # Errors
     /// When tshark fails.
     pub fn fields(&self, sandbox: &Sandbox, filter: &str, fields: &[&str]) -> Result<Vec<String>> {
-        let mut tool = self.tshark(sandbox).arg("-Y").arg(filter).words("-T fields");
+        let mut tool = self
+            .tshark(sandbox)
+            .arg("-Y")
+            .arg(filter)
+            .words("-T fields");
         for field in fields {
             tool = tool.arg("-e").arg(field);
         }
-        Ok(tool.run()?.success()?.text().lines().map(str::to_owned).collect())
+        Ok(tool
+            .run()?
+            .success()?
+            .text()
+            .lines()
+            .map(str::to_owned)
+            .collect())
     }
 
     fn tshark(&self, sandbox: &Sandbox) -> Tool {
@@ -145,7 +165,10 @@ impl Verdict {
         ensure!(self.pdus > 0, "tshark saw no iSCSI PDU at all");
         ensure!(self.malformed == 0, "malformed PDUs: {self:?}");
         ensure!(self.bad_digests == 0, "bad digests: {self:?}");
-        ensure!((self.good_digests > 0) == digests, "digests on: {digests}, but {self:?}");
+        ensure!(
+            (self.good_digests > 0) == digests,
+            "digests on: {digests}, but {self:?}"
+        );
         Ok(())
     }
 }

@@ -54,8 +54,9 @@ impl Cut {
     }
 
     fn apply(sandbox: &Sandbox, portal: &str, to: &str, from: &str) -> Result<Self> {
-        let address: SocketAddr =
-            portal.parse().with_context(|| format!("{portal} is no address"))?;
+        let address: SocketAddr = portal
+            .parse()
+            .with_context(|| format!("{portal} is no address"))?;
         let family = if address.is_ipv6() { "ip6" } else { "ip" };
         let (ip, port) = (address.ip(), address.port());
         let table = format!("cut_{:x}", checksum(portal));
@@ -81,8 +82,9 @@ impl Meter {
     /// # Errors
     /// When nft cannot set the rules.
     pub fn attach(sandbox: &Sandbox, portal: &str) -> Result<Self> {
-        let address: SocketAddr =
-            portal.parse().with_context(|| format!("{portal} is no address"))?;
+        let address: SocketAddr = portal
+            .parse()
+            .with_context(|| format!("{portal} is no address"))?;
         let family = if address.is_ipv6() { "ip6" } else { "ip" };
         let (ip, port) = (address.ip(), address.port());
         let table = format!("meter_{:x}", checksum(portal));
@@ -102,7 +104,11 @@ impl Meter {
     /// When nft does not answer.
     pub fn bytes(&self, sandbox: &Sandbox) -> Result<u64> {
         let words = format!("-j list counter inet {} seen", self.table);
-        let json = Tool::new(sandbox, "nft").words(&words).run()?.success()?.json()?;
+        let json = Tool::new(sandbox, "nft")
+            .words(&words)
+            .run()?
+            .success()?
+            .json()?;
         let objects = json.get("nftables").and_then(serde_json::Value::as_array);
         objects
             .into_iter()

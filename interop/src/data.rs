@@ -61,7 +61,8 @@ pub fn pattern_file(path: &Path, seed: u64, length: u64) -> Result<()> {
         file.write_all(&pattern.take(usize::try_from(piece)?))?;
         left -= piece;
     }
-    file.flush().with_context(|| format!("writing {}", path.display()))
+    file.flush()
+        .with_context(|| format!("writing {}", path.display()))
 }
 
 /// Makes an empty file of `length` bytes.
@@ -90,7 +91,11 @@ pub fn read_at(path: &Path, offset: u64, length: usize) -> Result<Vec<u8>> {
 pub fn sha256(sandbox: &Sandbox, path: &Path) -> Result<String> {
     let done = Tool::new(sandbox, "sha256sum").arg(path).run()?.success()?;
     let text = done.text();
-    Ok(text.split_whitespace().next().context("sha256sum printed nothing")?.to_owned())
+    Ok(text
+        .split_whitespace()
+        .next()
+        .context("sha256sum printed nothing")?
+        .to_owned())
 }
 
 /// Demands that two byte strings are equal, and says where they are not without printing them.
@@ -105,7 +110,11 @@ pub fn same(what: &str, expected: &[u8], found: &[u8]) -> Result<()> {
         found.len()
     );
     let differing = expected.iter().zip(found).position(|(a, b)| a != b);
-    ensure!(differing.is_none(), "{what}: differs at byte {}", differing.unwrap_or_default());
+    ensure!(
+        differing.is_none(),
+        "{what}: differs at byte {}",
+        differing.unwrap_or_default()
+    );
     Ok(())
 }
 

@@ -38,7 +38,8 @@ impl IstgtBuilder {
     /// Adds a portal group; its tag is its number, counted from 1.
     #[must_use]
     pub fn portal_group(mut self, portals: &[&str]) -> Self {
-        self.groups.push(portals.iter().map(|portal| (*portal).to_owned()).collect());
+        self.groups
+            .push(portals.iter().map(|portal| (*portal).to_owned()).collect());
         self
     }
 
@@ -105,16 +106,24 @@ impl IstgtBuilder {
         let conf = sandbox.path("istgt.conf");
         fs::write(&conf, self.configuration(&auth, &images))?;
         fs::copy(&conf, sandbox.logs().join("istgt.conf"))?;
-        let mut daemon = Tool::new(sandbox, "istgt").arg("-D").arg("-c").arg(&conf).start()?;
+        let mut daemon = Tool::new(sandbox, "istgt")
+            .arg("-D")
+            .arg("-c")
+            .arg(&conf)
+            .start()?;
         for portal in self.groups.iter().flatten() {
-            let address: SocketAddr =
-                portal.parse().with_context(|| format!("{portal} is no address"))?;
+            let address: SocketAddr = portal
+                .parse()
+                .with_context(|| format!("{portal} is no address"))?;
             wait::until("istgt's portal", READY_LIMIT, || {
                 daemon.still_running()?;
                 Ok(TcpStream::connect(address).ok().map(drop))
             })?;
         }
-        Ok(Istgt { _daemon: daemon, images })
+        Ok(Istgt {
+            _daemon: daemon,
+            images,
+        })
     }
 
     fn configuration(&self, auth: &Path, images: &[PathBuf]) -> String {
@@ -137,8 +146,12 @@ impl IstgtBuilder {
             line(format_args!("  {name} {value}"));
         }
         // It will not start without a control portal; nobody uses it.
-        line(format_args!("[UnitControl]\n  AuthMethod CHAP Mutual\n  AuthGroup AuthGroup1"));
-        line(format_args!("  Portal UC1 127.0.0.1:3261\n  Netmask 127.0.0.1"));
+        line(format_args!(
+            "[UnitControl]\n  AuthMethod CHAP Mutual\n  AuthGroup AuthGroup1"
+        ));
+        line(format_args!(
+            "  Portal UC1 127.0.0.1:3261\n  Netmask 127.0.0.1"
+        ));
         for (index, portals) in self.groups.iter().enumerate() {
             let tag = index + 1;
             line(format_args!("[PortalGroup{tag}]"));
@@ -146,10 +159,15 @@ impl IstgtBuilder {
                 line(format_args!("  Portal P{tag}{number} {portal}"));
             }
         }
-        line(format_args!("[InitiatorGroup1]\n  InitiatorName \"ALL\"\n  Netmask ALL"));
+        line(format_args!(
+            "[InitiatorGroup1]\n  InitiatorName \"ALL\"\n  Netmask ALL"
+        ));
         line(format_args!("[LogicalUnit1]\n  TargetName disk1"));
         for index in 0..self.groups.len() {
-            line(format_args!("  Mapping PortalGroup{} InitiatorGroup1", index + 1));
+            line(format_args!(
+                "  Mapping PortalGroup{} InitiatorGroup1",
+                index + 1
+            ));
         }
         line(format_args!("  AuthMethod {authentication}"));
         line(format_args!("  AuthGroup AuthGroup1"));

@@ -34,10 +34,19 @@ impl Tool {
     pub fn new(sandbox: &Sandbox, program: impl AsRef<OsStr>) -> Self {
         let program = program.as_ref();
         let name = PathBuf::from(program);
-        let name = name.file_name().unwrap_or(program).to_string_lossy().into_owned();
+        let name = name
+            .file_name()
+            .unwrap_or(program)
+            .to_string_lossy()
+            .into_owned();
         let mut command = Command::new(program);
         command.stdin(Stdio::null()).current_dir(sandbox.scratch());
-        Self { command, line: name.clone(), limit: DEFAULT_LIMIT, log: sandbox.next_log(&name) }
+        Self {
+            command,
+            line: name.clone(),
+            limit: DEFAULT_LIMIT,
+            log: sandbox.next_log(&name),
+        }
     }
 
     /// Adds one argument.
@@ -117,7 +126,13 @@ impl Tool {
             .command
             .spawn()
             .with_context(|| format!("starting `{}` (is its package installed?)", self.line))?;
-        Ok(Running { child, line: self.line, limit: self.limit, out, err })
+        Ok(Running {
+            child,
+            line: self.line,
+            limit: self.limit,
+            out,
+            err,
+        })
     }
 
     /// Runs the program to its end.
@@ -198,7 +213,12 @@ impl Running {
     /// With the program's last words.
     pub fn still_running(&mut self) -> Result<()> {
         if let Some(status) = self.ended()? {
-            bail!("`{}` ended early ({status}):\n{}{}", self.line, self.stdout(), self.stderr());
+            bail!(
+                "`{}` ended early ({status}):\n{}{}",
+                self.line,
+                self.stdout(),
+                self.stderr()
+            );
         }
         Ok(())
     }
@@ -212,7 +232,11 @@ impl Running {
             Ok(self.child.try_wait()?)
         });
         let status = waited.with_context(|| {
-            format!("it had printed:\n{}{}", tail(&self.stdout()), tail(&self.stderr()))
+            format!(
+                "it had printed:\n{}{}",
+                tail(&self.stdout()),
+                tail(&self.stderr())
+            )
         })?;
         Ok(Finished {
             status,
@@ -313,7 +337,9 @@ impl Finished {
 }
 
 fn lossy(path: &PathBuf) -> String {
-    fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
+    fs::read(path)
+        .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+        .unwrap_or_default()
 }
 
 /// The last lines of `text`, where errors are.
@@ -321,9 +347,18 @@ pub(crate) fn tail(text: &str) -> String {
     const LINES: usize = 60;
     let lines: Vec<&str> = text.lines().collect();
     let skipped = lines.len().saturating_sub(LINES);
-    let mut tail = lines.iter().skip(skipped).copied().collect::<Vec<_>>().join("\n");
+    let mut tail = lines
+        .iter()
+        .skip(skipped)
+        .copied()
+        .collect::<Vec<_>>()
+        .join("\n");
     if !tail.is_empty() {
         tail.push('\n');
     }
-    if skipped > 0 { format!("[{skipped} lines before]\n{tail}") } else { tail }
+    if skipped > 0 {
+        format!("[{skipped} lines before]\n{tail}")
+    } else {
+        tail
+    }
 }

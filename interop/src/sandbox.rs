@@ -86,20 +86,33 @@ pub fn isolated(body: impl FnOnce(&Sandbox) -> Result<()>) {
 fn inside(logs: PathBuf, body: impl FnOnce(&Sandbox) -> Result<()>) -> Result<()> {
     let scratch = PathBuf::from("/run/scratch");
     fs::create_dir_all(&scratch)?;
-    body(&Sandbox { scratch, logs, logs_made: AtomicUsize::new(0) })
+    body(&Sandbox {
+        scratch,
+        logs,
+        logs_made: AtomicUsize::new(0),
+    })
 }
 
 fn outside() -> Result<()> {
     build_binaries()?;
     let thread = std::thread::current();
-    let test = thread.name().filter(|name| *name != "main").context("not called from a test")?;
+    let test = thread
+        .name()
+        .filter(|name| *name != "main")
+        .context("not called from a test")?;
     let exe = std::env::current_exe()?;
     let logs = log_directory(&exe, test)?;
     let output = logs.join("test-output.txt");
     let file = fs::File::create(&output)?;
     let mut child = namespaces()
         .arg(&exe)
-        .args(["--exact", test, "--include-ignored", "--nocapture", "--test-threads=1"])
+        .args([
+            "--exact",
+            test,
+            "--include-ignored",
+            "--nocapture",
+            "--test-threads=1",
+        ])
         .env(INSIDE, &logs)
         .env("RUST_BACKTRACE", "0")
         .stdin(Stdio::null())
@@ -114,7 +127,11 @@ fn outside() -> Result<()> {
     match waited {
         Ok(status) if status.success() => {
             let said = fs::read_to_string(&output).unwrap_or_default();
-            ensure!(said.contains("1 passed"), "the test did not run at all:\n{}", tail(&said));
+            ensure!(
+                said.contains("1 passed"),
+                "the test did not run at all:\n{}",
+                tail(&said)
+            );
             if std::env::var_os("INTEROP_KEEP").is_none() {
                 fs::remove_dir_all(&logs)?;
             }
@@ -133,7 +150,14 @@ fn namespaces() -> Command {
     if !rustix::process::geteuid().is_root() {
         command.args(["--user", "--map-root-user"]);
     }
-    command.args(["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]);
+    command.args([
+        "--net",
+        "--mount",
+        "--pid",
+        "--fork",
+        "--kill-child",
+        "--mount-proc",
+    ]);
     let prepare = "set -e; mount -t tmpfs tmpfs /run; mkdir -p /run/tgtd; ip link set lo up; \
                    exec \"$@\"";
     command.args(["sh", "-c", prepare, "sh"]);
@@ -167,7 +191,10 @@ fn report(output: &Path, logs: &Path) -> String {
 /// `target/debug`, or whichever profile the test was built with.
 pub(crate) fn profile_directory(exe: &Path) -> Result<PathBuf> {
     let deps = exe.parent().context("a test binary in no directory")?;
-    Ok(deps.parent().context("a test binary outside the target directory")?.to_path_buf())
+    Ok(deps
+        .parent()
+        .context("a test binary outside the target directory")?
+        .to_path_buf())
 }
 
 /// Builds the binaries that tests drive, once per test process.
@@ -181,10 +208,20 @@ fn build_binaries() -> Result<()> {
 }
 
 fn build_with_cargo() -> Result<()> {
-    let Some(cargo) = std::env::var_os("CARGO") else { return Ok(()) };
+    let Some(cargo) = std::env::var_os("CARGO") else {
+        return Ok(());
+    };
     let profile = profile_directory(&std::env::current_exe()?)?;
     let mut command = Command::new(cargo);
-    command.args(["build", "--quiet", "-p", "iscsi-cli", "-p", "iscsi-test-target", "--bins"]);
+    command.args([
+        "build",
+        "--quiet",
+        "-p",
+        "iscsi-cli",
+        "-p",
+        "iscsi-test-target",
+        "--bins",
+    ]);
     if profile.file_name().is_some_and(|name| name == "release") {
         command.arg("--release");
     }

@@ -126,16 +126,25 @@ impl TgtBuilder {
         let control = self.control;
         wait::until("tgtd's control socket", READY_LIMIT, || {
             daemon.still_running()?;
-            let probe = admin(sandbox, control).words("--op show --mode target").run()?;
+            let probe = admin(sandbox, control)
+                .words("--op show --mode target")
+                .run()?;
             Ok((probe.code() == Some(0)).then_some(()))
         })?;
-        let mut tgt = Tgt { daemon, control, images: Vec::new() };
+        let mut tgt = Tgt {
+            daemon,
+            control,
+            images: Vec::new(),
+        };
         self.configure(sandbox, &mut tgt)?;
         Ok(tgt)
     }
 
     fn configure(&self, sandbox: &Sandbox, tgt: &mut Tgt) -> Result<()> {
-        tgt.admin(sandbox, &format!("--op new --mode target --tid 1 -T {}", self.target))?;
+        tgt.admin(
+            sandbox,
+            &format!("--op new --mode target --tid 1 -T {}", self.target),
+        )?;
         for (index, (bytes, parameters)) in self.disks.iter().enumerate() {
             let image = sandbox.path(&format!("tgt{}-lun{}.img", self.control, index + 1));
             sparse_file(&image, *bytes)?;
@@ -150,7 +159,9 @@ impl TgtBuilder {
             tgt.set(sandbox, name, value)?;
         }
         for (credentials, direction) in [(&self.incoming, ""), (&self.outgoing, " --outgoing")] {
-            let Some((name, secret)) = credentials else { continue };
+            let Some((name, secret)) = credentials else {
+                continue;
+            };
             let account = format!("--mode account --user {name}");
             tgt.admin(sandbox, &format!("--op new {account} --password {secret}"))?;
             tgt.admin(sandbox, &format!("--op bind {account} --tid 1{direction}"))?;
@@ -180,7 +191,9 @@ impl Tgt {
     /// # Errors
     /// When there is no such disk.
     pub fn image(&self, lun: usize) -> Result<&Path> {
-        let index = lun.checked_sub(1).context("LUN 0 of tgtd is a controller")?;
+        let index = lun
+            .checked_sub(1)
+            .context("LUN 0 of tgtd is a controller")?;
         Ok(self.images.get(index).context("tgtd serves no such disk")?)
     }
 
@@ -189,7 +202,10 @@ impl Tgt {
     /// # Errors
     /// When tgtd refuses it.
     pub fn set(&self, sandbox: &Sandbox, name: &str, value: &str) -> Result<()> {
-        self.admin(sandbox, &format!("--op update --mode target --tid 1 --name {name} --value {value}"))
+        self.admin(
+            sandbox,
+            &format!("--op update --mode target --tid 1 --name {name} --value {value}"),
+        )
     }
 
     /// Runs `tgtadm` with more arguments.

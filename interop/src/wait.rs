@@ -37,20 +37,29 @@ pub struct Deadline(Instant);
 impl Deadline {
     /// The deadline `limit` from now.
     #[must_use]
-    #[expect(clippy::disallowed_methods, reason = "a test harness lives in real time")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a test harness lives in real time"
+    )]
     pub fn after(limit: Duration) -> Self {
         Self(Instant::now() + limit)
     }
 
     /// Whether it has passed.
     #[must_use]
-    #[expect(clippy::disallowed_methods, reason = "a test harness lives in real time")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a test harness lives in real time"
+    )]
     pub fn passed(&self) -> bool {
         Instant::now() >= self.0
     }
 
     /// Gives other processes a moment between two polls.
-    #[expect(clippy::disallowed_methods, reason = "the interval of polling, not a guess at a time")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the interval of polling, not a guess at a time"
+    )]
     pub(crate) fn doze(&self) {
         std::thread::sleep(POLL_EVERY);
     }
@@ -63,7 +72,10 @@ pub struct Stopwatch(Instant);
 impl Stopwatch {
     /// Starts measuring.
     #[must_use]
-    #[expect(clippy::disallowed_methods, reason = "a test harness lives in real time")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a test harness lives in real time"
+    )]
     pub fn start() -> Self {
         Self(Instant::now())
     }

@@ -23,8 +23,10 @@ fn tgtd_serves_both_address_families_to_libiscsi() {
             .disk(8 << 20)
             .start(sandbox)?;
         for host in ["127.0.0.1", "127.0.0.2", "[::1]"] {
-            let seen =
-                Tool::new(sandbox, "iscsi-ls").arg(format!("iscsi://{host}")).run()?.success()?;
+            let seen = Tool::new(sandbox, "iscsi-ls")
+                .arg(format!("iscsi://{host}"))
+                .run()?
+                .success()?;
             ensure!(seen.text().contains(tgt::TARGET), "{}", seen.text());
         }
         Ok(())
@@ -64,9 +66,17 @@ fn a_recording_holds_the_whole_session_and_verifies_digests() {
         let recording = capture.stop()?;
         recording.verdict(sandbox)?.clean(true)?;
         let login = recording.fields(sandbox, "iscsi.opcode == 0x23", &["iscsi.keyvalue"])?;
-        ensure!(login.iter().any(|line| line.contains("HeaderDigest=CRC32C")), "{login:?}");
+        ensure!(
+            login
+                .iter()
+                .any(|line| line.contains("HeaderDigest=CRC32C")),
+            "{login:?}"
+        );
         let logout = recording.fields(sandbox, "iscsi.opcode == 0x26", &["iscsi.opcode"])?;
-        ensure!(logout.len() == 1, "the end of the session is missing: {logout:?}");
+        ensure!(
+            logout.len() == 1,
+            "the end of the session is missing: {logout:?}"
+        );
         Ok(())
     });
 }
@@ -81,10 +91,21 @@ fn a_refusing_portal_resets_connections_and_spares_the_others() {
         ensure!(meter.bytes(sandbox)? > 0, "the meter did not count");
         let cut = Cut::refuse(sandbox, "127.0.0.2:3260")?;
         connection.write_all(b"ping")?;
-        let error = connection.read(&mut [0; 4]).err().context("the connection lived on")?;
-        ensure!(error.kind() == std::io::ErrorKind::ConnectionReset, "{error}");
-        let error = TcpStream::connect("127.0.0.2:3260").err().context("a new connection came")?;
-        ensure!(error.kind() == std::io::ErrorKind::ConnectionRefused, "{error}");
+        let error = connection
+            .read(&mut [0; 4])
+            .err()
+            .context("the connection lived on")?;
+        ensure!(
+            error.kind() == std::io::ErrorKind::ConnectionReset,
+            "{error}"
+        );
+        let error = TcpStream::connect("127.0.0.2:3260")
+            .err()
+            .context("a new connection came")?;
+        ensure!(
+            error.kind() == std::io::ErrorKind::ConnectionRefused,
+            "{error}"
+        );
         connected(&listener, "127.0.0.1:3260")?;
         cut.restore(sandbox)?;
         connected(&listener, "127.0.0.2:3260")?;
@@ -101,11 +122,17 @@ fn a_black_hole_is_silent_until_restored() {
         let cut = Cut::black_hole(sandbox, "[::1]:3260")?;
         connection.set_read_timeout(Some(Duration::from_millis(200)))?;
         connection.write_all(b"ping")?;
-        let error = connection.read(&mut [0; 4]).err().context("an answer came")?;
+        let error = connection
+            .read(&mut [0; 4])
+            .err()
+            .context("an answer came")?;
         ensure!(error.kind() == std::io::ErrorKind::WouldBlock, "{error}");
         cut.restore(sandbox)?;
         connection.set_read_timeout(Some(Duration::from_secs(10)))?;
-        ensure!(connection.read(&mut [0; 4])? == 4, "the connection did not recover");
+        ensure!(
+            connection.read(&mut [0; 4])? == 4,
+            "the connection did not recover"
+        );
         Ok(())
     });
 }
