@@ -1,4 +1,13 @@
 //! Command descriptor blocks.
+//!
+//! [`Cdb`] holds any descriptor block; the builders are its associated functions, by topic in
+//! [`primary`] (commands of every device type, SPC-4) and [`block`] (disks, SBC-3). [`media`]
+//! reads foreign CDBs: which blocks a command touches. The builders of the data path allocate
+//! nothing.
+
+pub mod block;
+pub mod media;
+pub mod primary;
 
 /// Which way data moves, seen from the initiator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -53,6 +62,18 @@ impl Cdb {
             return Some(Self(Repr::Inline { bytes, len }));
         }
         Some(Self(Repr::Long(cdb.into())))
+    }
+
+    /// A short descriptor block whose length is known to be right.
+    fn fixed<const N: usize>(cdb: [u8; N]) -> Self {
+        const { assert!(N <= 16) };
+        let mut bytes = [0; 16];
+        for (into, byte) in bytes.iter_mut().zip(cdb) {
+            *into = byte;
+        }
+        #[expect(clippy::cast_possible_truncation, reason = "at most 16, checked above")]
+        let len = N as u8;
+        Self(Repr::Inline { bytes, len })
     }
 
     /// The bytes, without padding.

@@ -25,3 +25,21 @@ pub enum ParseError {
         value: u64,
     },
 }
+
+impl ParseError {
+    pub(crate) const fn truncated(what: &'static str, needed: usize, actual: usize) -> Self {
+        Self::Truncated {
+            what,
+            needed,
+            actual,
+        }
+    }
+
+    pub(crate) fn bad(what: &'static str, field: &'static str, value: impl Into<u64>) -> Self {
+        Self::BadField {
+            what,
+            field,
+            value: value.into(),
+        }
+    }
+}

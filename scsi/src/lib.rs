@@ -7,20 +7,34 @@
 //! Everything here is plain data: no I/O, no clock, no runtime. Every parser takes bytes a device
 //! chose and never reads outside them.
 
+mod be;
 pub mod buf;
+pub mod capacity;
 pub mod cdb;
 pub mod error;
+pub mod inquiry;
 pub mod lun;
+pub mod mode;
 pub mod nexus;
+pub mod sense;
 pub mod status;
+mod text;
+pub mod vpd;
 
 pub use buf::IoBuf;
 pub use bytes::Bytes;
+pub use capacity::{Blocks, Capacity, Lba};
+pub use cdb::block::RwOptions;
+pub use cdb::media::{LbaRange, MediaAccess};
+pub use cdb::primary::{ModeSense, SelectReport};
 pub use cdb::{Cdb, Direction, TaskAttribute};
 pub use error::ParseError;
-pub use lun::Lun;
+pub use inquiry::Inquiry;
+pub use lun::{Lun, LunList};
+pub use mode::ModeParameters;
 pub use nexus::{
     Certainty, Command, Completion, DataPhase, DeliveryError, DeliveryErrorKind, FenceError,
     Incarnation, Nexus, NexusState, Outcome, Residual, ScsiAnswer,
 };
+pub use sense::{AdditionalSense, SenseData, SenseKey};
 pub use status::Status;
