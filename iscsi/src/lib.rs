@@ -6,11 +6,13 @@
 //! 1. [`name`], [`serial`]: names, identifiers, serial numbers;
 //! 2. [`wire`]: every PDU as a plain struct, digests, framing;
 //! 3. [`text`]: the key table, text encoding, negotiation;
-//! 4. [`login`]: the login phase as consuming states;
+//! 4. [`login`]: the login phase as consuming states; [`discovery`]: SendTargets answers;
 //! 5. [`session`]: full feature phase, recovery, reconnecting; bytes, time and randomness are
 //!    arguments;
 //! 6. `net`: sockets, timers, tasks.
 
+pub mod discovery;
+pub mod login;
 pub mod name;
 pub mod serial;
 pub mod text;

@@ -282,9 +282,10 @@ impl Negotiation {
         if !self.applies(spec) {
             return Ok(Pair::new(spec.name, REJECT));
         }
-        let theirs = match spec.kind {
-            Kind::List(_) => Some(Value::List(known_members(spec.kind, text))),
-            _ => Value::parse(spec.kind, text).ok(),
+        let theirs = if let Kind::List(known) = spec.kind {
+            Some(Value::List(known_members(known, text)))
+        } else {
+            Value::parse(spec.kind, text).ok()
         };
         let ours = self.offer.value(key).or_else(|| unoffered(key));
         let chosen = ours
@@ -474,17 +475,17 @@ impl Negotiation {
                 continue;
             }
             let default = || spec.default.unwrap_or("-").to_owned();
-            let result = match key {
-                Key::MaxRecvDataSegmentLength => format!(
-                    "receive {}, send {}",
-                    connection.max_recv_bytes, connection.max_send_bytes
-                ),
-                Key::FirstBurstLength => session.first_burst_bytes.to_string(),
-                _ => match (&row.result, spec.kind) {
+            let result = if key == Key::MaxRecvDataSegmentLength {
+                let (receive, send) = (connection.max_recv_bytes, connection.max_send_bytes);
+                format!("receive {receive}, send {send}")
+            } else if key == Key::FirstBurstLength {
+                session.first_burst_bytes.to_string()
+            } else {
+                match (&row.result, spec.kind) {
                     (Some(value), _) => value.to_string(),
                     (None, Kind::Declared) => row.answered.clone().unwrap_or_else(default),
                     (None, _) => default(),
-                },
+                }
             };
             keys.push(NegotiatedKey {
                 key: spec.name,

@@ -1,0 +1,632 @@
+//! The login phase of one connection (RFC 7143 §6.3, §11.12, §11.13), without I/O.
+//!
+//! ```text
+//!            AuthMethod, CHAP keys            operational keys
+//!  start --> SecurityNegotiation --T--> LoginOperationalNegotiation --T--> LoggedIn
+//!                    \______________________/                       (full feature phase)
+//!                     status, bad text, broken rule --> LoginError
+//! ```
+//!
+//! A [`Login`] is driven by two calls: [`Login::poll_transmit`] gives the next request, and
+//! [`Login::handle`] takes the response to it. There is never more than one request outstanding.
+//! Each stage owns what only it needs ([`security`], [`Negotiation`](crate::text::negotiate)), and
+//! is given up when it is left, so nothing of the security stage can be used in the next one.
+//!
+//! Invariants: every response is held against the request it answers (tag, ISID, stage, T, StatSN,
+//! version); configured authentication cannot be skipped; the number of responses and the text
+//! held are bounded; after an error the login stays over.
+//!
+//! Not here: time limits and the size of a PDU (the driver's), following a redirection
+//! ([`RedirectTrail`] helps), and trying again with [`Login::fallback`].
+
+mod error;
+mod redirect;
+mod security;
+mod status;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+
+use auth::Chap;
+
+pub use self::error::{LoginError, ProtocolError};
+pub use self::redirect::{REDIRECTS_MAX, RedirectError, RedirectTrail};
+pub use self::status::LoginStatus;
+
+use self::security::Security;
+use crate::name::{Cid, IscsiName, Isid, Portal, Tsih};
+use crate::serial::{CmdSn, StatSn};
+use crate::text::codec::{self, Assembler, LOGIN_SEGMENT_BYTES_MAX, NEGOTIATION_BYTES_MAX};
+use crate::text::negotiate::Negotiation;
+use crate::text::{
+    ConnectionParams, Key, NegotiatedKey, Offer, Pair, SessionParams, SessionType, TextError,
+};
+use crate::wire::{Itt, LoginRequest, LoginResponse, Stage, Window};
+
+/// Responses taken before a login is given up. RFC 7143 §6.2 asks for at least six exchanges; a
+/// list of 64 KiB takes eight each way.
+pub const RESPONSES_MAX: u16 = 64;
+
+/// The version of RFC 7143 §11.12.4.
+const VERSION: u8 = 0;
+
+/// What the session is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SessionKind {
+    /// SCSI commands to one target.
+    Normal {
+        /// The target.
+        target_name: IscsiName,
+    },
+    /// SendTargets only.
+    Discovery,
+}
+
+/// How the parties authenticate. What is configured is required.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AuthPolicy {
+    /// Not at all: `AuthMethod=None` is offered, nothing else accepted.
+    None,
+    /// CHAP, one way or mutual: `AuthMethod=CHAP` is offered, nothing else accepted.
+    Chap(Chap),
+}
+
+/// Everything a login needs to know.
+#[derive(Debug, Clone)]
+pub struct LoginConfig {
+    /// Our name.
+    pub initiator_name: IscsiName,
+    /// Our name for people.
+    pub initiator_alias: Option<String>,
+    /// What the session is for.
+    pub session: SessionKind,
+    /// Our part of the session's identifier.
+    pub isid: Isid,
+    /// 0 for a new session or to reinstate one; else the session to join.
+    pub tsih: Tsih,
+    /// The connection within the session.
+    pub cid: Cid,
+    /// First CmdSN of a new session, or the session's current one.
+    pub cmd_sn: CmdSn,
+    /// Tag of this login.
+    pub itt: Itt,
+    /// Authentication.
+    pub auth: AuthPolicy,
+    /// What is offered.
+    pub offer: Offer,
+}
+
+/// What a finished login settled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoggedIn {
+    /// Parameters of the session. Meaningful after a leading login (TSIH 0) only.
+    pub session: SessionParams,
+    /// Parameters of the connection.
+    pub connection: ConnectionParams,
+    /// Every key, requested and negotiated side by side.
+    pub keys: Vec<NegotiatedKey>,
+    /// The session's handle.
+    pub tsih: Tsih,
+    /// CmdSN of the first command that is not immediate. A login is immediate and consumes none
+    /// (RFC 7143 §11.12.8); a target that counted it all the same is followed, since it would
+    /// ignore the lower number.
+    pub cmd_sn: CmdSn,
+    /// Next StatSN expected on this connection.
+    pub exp_stat_sn: StatSn,
+    /// Command window that the final response opened.
+    pub window: Window,
+}
+
+/// What a response led to.
+#[derive(Debug)]
+pub enum Progress {
+    /// [`Login::poll_transmit`] has the next request.
+    Continue,
+    /// The connection is in the full feature phase.
+    Done(Box<LoggedIn>),
+}
+
+/// What is in flight.
+#[derive(Debug, Clone, Copy)]
+struct Sent {
+    transit: bool,
+    continue_: bool,
+}
+
+enum State {
+    Security(Box<Phase>, Box<Security>),
+    /// With the rows that the security stage left for [`LoggedIn::keys`].
+    Operational(Box<Phase>, Vec<NegotiatedKey>),
+    Over,
+}
+
+/// What both stages share.
+struct Phase {
+    negotiation: Negotiation,
+    inbound: Assembler,
+    /// Segments of our list still to be sent; all but the last go with the C bit.
+    outbound: VecDeque<Vec<u8>>,
+    /// Ask for the next stage with the last segment.
+    transit: bool,
+}
+
+/// One login, from the first request to the full feature phase.
+pub struct Login {
+    isid: Isid,
+    tsih: Tsih,
+    cid: Cid,
+    cmd_sn: CmdSn,
+    itt: Itt,
+    exp_stat_sn: Option<StatSn>,
+    /// Version-max of the first response.
+    version_max: Option<u8>,
+    responses: u16,
+    sent: Option<Sent>,
+    stage: Stage,
+    state: State,
+    /// See [`Login::fallback`].
+    fallback: Option<AuthPolicy>,
+}
+
+impl Login {
+    /// Prepares a login. `entropy` fills a buffer with random bytes; it is asked for CHAP only.
+    ///
+    /// # Errors
+    ///
+    /// When the offer contradicts itself or the alias cannot be sent.
+    pub fn start(
+        config: LoginConfig,
+        entropy: &mut dyn FnMut(&mut [u8]),
+    ) -> Result<Self, LoginError> {
+        let leading = config.tsih == Tsih(0);
+        let session = match &config.session {
+            SessionKind::Normal { .. } => SessionType::Normal,
+            SessionKind::Discovery => SessionType::Discovery,
+        };
+        let mut pairs = identity(&config, session, leading)?;
+        let negotiation = Negotiation::new(config.offer, session, leading)?;
+        // Always through the security stage: targets exist that refuse to start in the
+        // operational one, none that refuse AuthMethod=None without wanting authentication.
+        let security = Security::new(config.auth, entropy);
+        let opening = security.opening();
+        pairs.extend(opening.pairs);
+        let mut phase = Phase {
+            negotiation,
+            inbound: Assembler::new(NEGOTIATION_BYTES_MAX),
+            outbound: VecDeque::new(),
+            transit: false,
+        };
+        phase.queue(&pairs, opening.transit);
+        Ok(Self {
+            isid: config.isid,
+            tsih: config.tsih,
+            cid: config.cid,
+            cmd_sn: config.cmd_sn,
+            itt: config.itt,
+            exp_stat_sn: None,
+            version_max: None,
+            responses: 0,
+            sent: None,
+            stage: Stage::SecurityNegotiation,
+            state: State::Security(Box::new(phase), Box::new(security)),
+            fallback: None,
+        })
+    }
+
+    /// The next request and its text, unless a response is due first or the login is over.
+    pub fn poll_transmit(&mut self) -> Option<(LoginRequest, Vec<u8>)> {
+        if self.sent.is_some() {
+            return None;
+        }
+        let (phase, next) = match &mut self.state {
+            State::Security(phase, _) => (phase, Stage::OperationalNegotiation),
+            State::Operational(phase, _) => (phase, Stage::FullFeaturePhase),
+            State::Over => return None,
+        };
+        let text = phase.outbound.pop_front()?;
+        let continue_ = !phase.outbound.is_empty();
+        let transit = phase.transit && !continue_;
+        self.sent = Some(Sent { transit, continue_ });
+        let request = LoginRequest {
+            transit,
+            continue_,
+            current: self.stage,
+            next: if transit { next } else { self.stage },
+            version_max: VERSION,
+            version_min: VERSION,
+            isid: self.isid,
+            tsih: self.tsih,
+            itt: self.itt,
+            cid: self.cid,
+            cmd_sn: self.cmd_sn,
+            exp_stat_sn: self.exp_stat_sn.unwrap_or_default(),
+        };
+        Some((request, text))
+    }
+
+    /// Takes the response to the request in flight, with its text.
+    ///
+    /// # Errors
+    ///
+    /// Whatever ends the login. The connection must be closed then; the login stays over.
+    pub fn handle(
+        &mut self,
+        response: &LoginResponse,
+        data: &[u8],
+    ) -> Result<Progress, LoginError> {
+        // Over unless a branch below puts a state back.
+        let state = std::mem::replace(&mut self.state, State::Over);
+        if matches!(state, State::Over) {
+            return Err(LoginError::Over);
+        }
+        let sent = match self.check_response(response, data) {
+            Ok(sent) => sent,
+            Err(error) => {
+                self.note_fallback(&state, &error);
+                return Err(error);
+            }
+        };
+        match state {
+            State::Security(phase, security) => {
+                self.security(response, data, sent, phase, security)
+            }
+            State::Operational(phase, rows) => self.operational(response, data, sent, phase, rows),
+            State::Over => Err(LoginError::Over),
+        }
+    }
+
+    /// The stage in the RFC's words, for messages.
+    #[must_use]
+    pub const fn stage(&self) -> &'static str {
+        stage_name(self.stage)
+    }
+
+    /// After an error: how one more login, on a new connection, may succeed where this one did
+    /// not. Some old targets cannot read a list of CHAP algorithms; for them it is CHAP with MD5
+    /// alone. `None` when that was offered already or the failure was another.
+    #[must_use]
+    pub const fn fallback(&self) -> Option<&AuthPolicy> {
+        self.fallback.as_ref()
+    }
+
+    fn security(
+        &mut self,
+        response: &LoginResponse,
+        data: &[u8],
+        sent: Sent,
+        mut phase: Box<Phase>,
+        mut security: Box<Security>,
+    ) -> Result<Progress, LoginError> {
+        let received = self.receive(response, data, sent, &mut phase);
+        let Some(pairs) = received? else {
+            self.state = State::Security(phase, security);
+            return Ok(Progress::Continue);
+        };
+        let replied = security.receive(&pairs, &mut phase.negotiation);
+        let reply = match replied {
+            Ok(reply) => reply,
+            Err(error) => {
+                if matches!(error, LoginError::Auth { .. }) {
+                    self.fallback = security.fallback();
+                }
+                return Err(error);
+            }
+        };
+        if !response.transit {
+            phase.queue(&reply.pairs, reply.transit);
+            self.state = State::Security(phase, security);
+            return Ok(Progress::Continue);
+        }
+        self.no_answer_due(&reply.pairs)?;
+        security.finish()?;
+        self.stage = Stage::OperationalNegotiation;
+        let opening = phase.negotiation.opening();
+        phase.queue(&opening, true);
+        self.state = State::Operational(phase, security.rows());
+        Ok(Progress::Continue)
+    }
+
+    fn operational(
+        &mut self,
+        response: &LoginResponse,
+        data: &[u8],
+        sent: Sent,
+        mut phase: Box<Phase>,
+        mut rows: Vec<NegotiatedKey>,
+    ) -> Result<Progress, LoginError> {
+        let Some(pairs) = self.receive(response, data, sent, &mut phase)? else {
+            self.state = State::Operational(phase, rows);
+            return Ok(Progress::Continue);
+        };
+        let mut answers = Vec::new();
+        for pair in &pairs {
+            answers.extend(phase.negotiation.receive(pair)?);
+        }
+        if !response.transit {
+            phase.queue(&answers, true);
+            self.state = State::Operational(phase, rows);
+            return Ok(Progress::Continue);
+        }
+        self.no_answer_due(&answers)?;
+        let (tsih, cmd_sn) = self.final_numbers(response)?;
+        let negotiated = phase.negotiation.finish()?;
+        self.stage = Stage::FullFeaturePhase;
+        rows.extend(negotiated.keys);
+        Ok(Progress::Done(Box::new(LoggedIn {
+            session: negotiated.session,
+            connection: negotiated.connection,
+            keys: rows,
+            tsih,
+            cmd_sn,
+            exp_stat_sn: response.stat_sn.next(),
+            window: response.window,
+        })))
+    }
+
+    /// Collects the response's text. `None`: the list is not complete, or ours is not; the next
+    /// request is queued.
+    fn receive(
+        &self,
+        response: &LoginResponse,
+        data: &[u8],
+        sent: Sent,
+        phase: &mut Phase,
+    ) -> Result<Option<Vec<Pair>>, LoginError> {
+        if sent.continue_ {
+            if !data.is_empty() || response.continue_ {
+                return Err(self.protocol(ProtocolError::TextWhileContinuing));
+            }
+            return Ok(None);
+        }
+        let pairs = phase
+            .inbound
+            .push(data, response.continue_)
+            .map_err(|source| self.text(source))?;
+        if pairs.is_none() {
+            // RFC 7143 §6.2: an empty request asks for the rest.
+            phase.outbound = VecDeque::from([Vec::new()]);
+        }
+        Ok(pairs)
+    }
+
+    /// Checks everything about a response that its own stage does not need to know.
+    fn check_response(
+        &mut self,
+        response: &LoginResponse,
+        data: &[u8],
+    ) -> Result<Sent, LoginError> {
+        let Some(sent) = self.sent.take() else {
+            return Err(self.protocol(ProtocolError::Unsolicited));
+        };
+        self.responses = self.responses.saturating_add(1);
+        if self.responses > RESPONSES_MAX {
+            return Err(LoginError::TooManyRounds {
+                stage: self.stage(),
+                limit: RESPONSES_MAX,
+            });
+        }
+        if response.itt != self.itt {
+            return Err(self.protocol(ProtocolError::WrongTag {
+                expected: self.itt,
+                found: response.itt,
+            }));
+        }
+        // Nothing but the status means anything in a refusal (RFC 7143 §11.13.5).
+        if response.status_class != 0 {
+            return Err(self.refused(response, data));
+        }
+        self.check_header(response, sent)
+            .map_err(|source| self.protocol(source))?;
+        self.exp_stat_sn = Some(response.stat_sn.next());
+        self.version_max = Some(response.version_max);
+        Ok(sent)
+    }
+
+    fn check_header(&self, response: &LoginResponse, sent: Sent) -> Result<(), ProtocolError> {
+        let same_version = self
+            .version_max
+            .is_none_or(|max| max == response.version_max);
+        if response.version_active != VERSION || !same_version {
+            return Err(ProtocolError::Version {
+                active: response.version_active,
+                max: response.version_max,
+            });
+        }
+        if response.isid != self.isid {
+            let found = response.isid;
+            return Err(ProtocolError::WrongIsid { found });
+        }
+        if response.current != self.stage {
+            return Err(ProtocolError::WrongStage {
+                expected: self.stage,
+                found: response.current,
+            });
+        }
+        if let Some(expected) = self.exp_stat_sn
+            && response.stat_sn != expected
+        {
+            let found = response.stat_sn;
+            return Err(ProtocolError::WrongStatSn { expected, found });
+        }
+        if response.transit {
+            self.check_transit(response, sent)?;
+        }
+        Ok(())
+    }
+
+    fn check_transit(&self, response: &LoginResponse, sent: Sent) -> Result<(), ProtocolError> {
+        if response.continue_ {
+            return Err(ProtocolError::TransitWithContinue);
+        }
+        if !sent.transit {
+            return Err(ProtocolError::TransitNotAsked);
+        }
+        // The target may choose less than was asked, but from both stages there is only one.
+        let next = match self.stage {
+            Stage::SecurityNegotiation => Stage::OperationalNegotiation,
+            Stage::OperationalNegotiation | Stage::FullFeaturePhase => Stage::FullFeaturePhase,
+        };
+        if response.next != next {
+            return Err(ProtocolError::WrongNextStage {
+                from: self.stage,
+                found: response.next,
+            });
+        }
+        Ok(())
+    }
+
+    /// TSIH and CmdSN of the session after its final response.
+    fn final_numbers(&self, response: &LoginResponse) -> Result<(Tsih, CmdSn), LoginError> {
+        let leading = self.tsih == Tsih(0);
+        let right = if leading {
+            response.tsih != Tsih(0)
+        } else {
+            response.tsih == self.tsih
+        };
+        if !right {
+            let found = response.tsih.0;
+            return Err(self.protocol(ProtocolError::WrongTsih { found }));
+        }
+        if !leading {
+            return Ok((response.tsih, self.cmd_sn));
+        }
+        let found = response.window.exp_cmd_sn;
+        if found != self.cmd_sn && found != self.cmd_sn.next() {
+            return Err(self.protocol(ProtocolError::WrongExpCmdSn {
+                ours: self.cmd_sn,
+                found,
+            }));
+        }
+        Ok((response.tsih, found))
+    }
+
+    /// A key that needs an answer must not come with the T bit. A key outside the table is let
+    /// pass: whether it needs one is not ours to know.
+    fn no_answer_due(&self, answers: &[Pair]) -> Result<(), LoginError> {
+        match answers.iter().find(|pair| Key::find(&pair.key).is_some()) {
+            None => Ok(()),
+            Some(pair) => Err(self.protocol(ProtocolError::AnswerAfterTransit {
+                key: pair.key.clone(),
+            })),
+        }
+    }
+
+    /// The error for a response whose status is not success.
+    fn refused(&self, response: &LoginResponse, data: &[u8]) -> LoginError {
+        let stage = self.stage();
+        let status = LoginStatus {
+            class: response.status_class,
+            detail: response.status_detail,
+        };
+        if status.class != LoginStatus::MOVED_TEMPORARILY.class {
+            return LoginError::Rejected { stage, status };
+        }
+        match self.redirection(data) {
+            Ok(portal) => LoginError::Redirected {
+                permanent: status == LoginStatus::MOVED_PERMANENTLY,
+                portal,
+            },
+            Err(error) => error,
+        }
+    }
+
+    /// The first address of a redirection.
+    fn redirection(&self, data: &[u8]) -> Result<Portal, LoginError> {
+        let pairs = Assembler::new(NEGOTIATION_BYTES_MAX)
+            .push(data, false)
+            .map_err(|source| self.text(source))?
+            .unwrap_or_default();
+        let address = pairs
+            .iter()
+            .find(|pair| pair.key == Key::TargetAddress.name())
+            .ok_or_else(|| self.protocol(ProtocolError::RedirectWithoutAddress))?;
+        // The tag must be left out here; one that is there all the same does no harm.
+        match Portal::parse_target_address(&address.value) {
+            Ok((portal, _)) => Ok(portal),
+            Err(source) => Err(self.protocol(ProtocolError::RedirectAddress {
+                address: address.value.clone(),
+                source,
+            })),
+        }
+    }
+
+    /// A refusal that may come from our list of CHAP algorithms is worth one more try.
+    fn note_fallback(&mut self, state: &State, error: &LoginError) {
+        let refused = matches!(
+            error,
+            LoginError::Rejected {
+                status: LoginStatus::INITIATOR_ERROR | LoginStatus::AUTHENTICATION_FAILURE,
+                ..
+            }
+        );
+        if let State::Security(_, security) = state
+            && refused
+        {
+            self.fallback = security.fallback();
+        }
+    }
+
+    const fn protocol(&self, source: ProtocolError) -> LoginError {
+        let stage = self.stage();
+        LoginError::Protocol { stage, source }
+    }
+
+    const fn text(&self, source: TextError) -> LoginError {
+        let stage = self.stage();
+        LoginError::Text { stage, source }
+    }
+}
+
+impl std::fmt::Debug for Login {
+    /// Without anything of the authentication.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Login")
+            .field("stage", &self.stage())
+            .field("responses", &self.responses)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Phase {
+    /// Queues a list, possibly empty, as the next request or requests.
+    fn queue(&mut self, pairs: &[Pair], transit: bool) {
+        self.outbound = codec::split(&codec::encode(pairs), LOGIN_SEGMENT_BYTES_MAX);
+        self.transit = transit;
+    }
+}
+
+const fn stage_name(stage: Stage) -> &'static str {
+    match stage {
+        Stage::SecurityNegotiation => "SecurityNegotiation",
+        Stage::OperationalNegotiation => "LoginOperationalNegotiation",
+        Stage::FullFeaturePhase => "FullFeaturePhase",
+    }
+}
+
+/// The keys that name the parties and the session, in the first request (RFC 7143 §6.3).
+fn identity(
+    config: &LoginConfig,
+    session: SessionType,
+    leading: bool,
+) -> Result<Vec<Pair>, LoginError> {
+    let mut pairs = vec![Pair::new(
+        Key::InitiatorName.name(),
+        config.initiator_name.as_str(),
+    )];
+    if let Some(alias) = &config.initiator_alias {
+        let spec = Key::InitiatorAlias.spec();
+        if alias.is_empty() || alias.len() > spec.value_bytes_max || alias.contains('\0') {
+            return Err(LoginError::BadAlias);
+        }
+        pairs.push(Pair::new(spec.name, alias.as_str()));
+    }
+    if leading {
+        pairs.push(Pair::new(Key::SessionType.name(), session.as_str()));
+    }
+    if let SessionKind::Normal { target_name } = &config.session {
+        pairs.push(Pair::new(Key::TargetName.name(), target_name.as_str()));
+    }
+    Ok(pairs)
+}
