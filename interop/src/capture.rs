@@ -93,6 +93,8 @@ pub struct Verdict {
     pub bad_digests: usize,
     /// PDUs that could not be taken apart.
     pub malformed: usize,
+    /// Packets on the iSCSI port that do not look like iSCSI, and are no part of a PDU that does.
+    pub foreign: usize,
 }
 
 impl Recording {
@@ -114,6 +116,14 @@ impl Recording {
             .arg("_ws.malformed || _ws.expert.group == \"Malformed\"")
             .run()?
             .success()?;
+        let foreign = self
+            .tshark(sandbox)
+            // Two passes, or the first pieces of a PDU do not know yet that they are.
+            .arg("-2")
+            .arg("-Y")
+            .arg("tcp.port == 3260 && tcp.len > 0 && !iscsi && !tcp.reassembled_in")
+            .run()?
+            .success()?;
         Ok(Verdict {
             pdus: text
                 .lines()
@@ -122,6 +132,7 @@ impl Recording {
             good_digests: count("(Good CRC32)"),
             bad_digests: count("(Bad CRC32"),
             malformed: malformed.text().lines().count(),
+            foreign: foreign.text().lines().count(),
         })
     }
 
@@ -164,6 +175,7 @@ impl Verdict {
     pub fn clean(&self, digests: bool) -> Result<()> {
         ensure!(self.pdus > 0, "tshark saw no iSCSI PDU at all");
         ensure!(self.malformed == 0, "malformed PDUs: {self:?}");
+        ensure!(self.foreign == 0, "packets that are no iSCSI: {self:?}");
         ensure!(self.bad_digests == 0, "bad digests: {self:?}");
         ensure!(
             (self.good_digests > 0) == digests,
