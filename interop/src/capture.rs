@@ -6,7 +6,7 @@
 //! sent before the end has been written to the file.
 
 use std::net::UdpSocket;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use std::{fs, process};
 
@@ -46,6 +46,16 @@ impl Capture {
         let mut capture = Self { recorder, file };
         capture.wait_for_marker("first")?;
         Ok(capture)
+    }
+
+    /// How many packets that match `filter` are in the file already. Recording goes on.
+    ///
+    /// # Errors
+    /// When tshark cannot be run.
+    pub fn count_so_far(&self, sandbox: &Sandbox, filter: &str) -> Result<usize> {
+        // The file may end in the middle of a packet, which tshark complains of at the end.
+        let seen = tshark(sandbox, &self.file).arg("-Y").arg(filter).run()?;
+        Ok(seen.text().lines().count())
     }
 
     /// Ends the recording with everything that was sent so far in it.
@@ -159,12 +169,16 @@ impl Recording {
     }
 
     fn tshark(&self, sandbox: &Sandbox) -> Tool {
-        Tool::new(sandbox, "tshark")
-            .arg("-r")
-            .arg(&self.file)
-            .words("-o iscsi.bogus_pdu_max_data_len:16777215")
-            .limit(DECODE_LIMIT)
+        tshark(sandbox, &self.file)
     }
+}
+
+fn tshark(sandbox: &Sandbox, file: &Path) -> Tool {
+    Tool::new(sandbox, "tshark")
+        .arg("-r")
+        .arg(file)
+        .words("-o iscsi.bogus_pdu_max_data_len:16777215")
+        .limit(DECODE_LIMIT)
 }
 
 impl Verdict {
