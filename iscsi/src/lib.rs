@@ -15,5 +15,6 @@ pub mod discovery;
 pub mod login;
 pub mod name;
 pub mod serial;
+pub mod session;
 pub mod text;
 pub mod wire;

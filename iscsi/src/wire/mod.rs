@@ -22,11 +22,13 @@ mod login;
 mod logout;
 mod nop;
 mod opcode;
+pub mod receiver;
 mod reject;
 mod response;
 mod snack;
 mod task;
 mod text;
+pub mod transmit;
 
 pub use async_message::AsyncMessage;
 pub use command::{ResidualField, ScsiCommand, ScsiResponse};

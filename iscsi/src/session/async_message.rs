@@ -1,0 +1,65 @@
+//! Asynchronous Messages (RFC 7143 §11.9).
+
+use std::time::{Duration, Instant};
+
+use scsi::{Certainty, DataPhase, DeliveryError, DeliveryErrorKind, Outcome};
+
+use super::Session;
+use super::control::Control;
+use super::error::LossReason;
+use super::event::Event;
+use super::task::{Stage, TaskKey};
+use crate::wire::AsyncMessage;
+
+impl Session {
+    /// Events 0 to 5 and 255; anything else is reported and otherwise ignored.
+    pub(super) fn async_message(&mut self, now: Instant, message: &AsyncMessage) {
+        let name = event_name(message.event);
+        self.push_event(Event::Async { event: message.event, name, lun: message.lun });
+        let seconds = |value: u16| Duration::from_secs(u64::from(value));
+        match message.event {
+            // 4 asks for a negotiation, or a logout; a new login negotiates everything.
+            1 | 4 => self.logout_requested(now, seconds(message.parameter3)),
+            2 | 3 => {
+                self.reconnect.wait_at_least(now, seconds(message.parameter2));
+                self.lose(now, LossReason::DropAnnounced(message.event));
+            }
+            5 => self.tasks_terminated(message),
+            _ => {}
+        }
+    }
+
+    /// Event 5: the target is ending all tasks of a logical unit, and will not answer them.
+    ///
+    /// Nothing says when they are over, so a write among them may still run.
+    fn tasks_terminated(&mut self, message: &AsyncMessage) {
+        for index in self.tasks.indices() {
+            let Some(task) = self.tasks.at(index) else { continue };
+            let key = TaskKey { index, generation: task.generation };
+            if task.lun != message.lun || task.stage != Stage::Sent {
+                continue;
+            }
+            let certainty = match task.data {
+                DataPhase::Read(_) => Certainty::Answered,
+                DataPhase::Write(_) | DataPhase::None => Certainty::SentNoAnswer,
+            };
+            let kind = DeliveryErrorKind::Aborted;
+            self.finish(key, Outcome::Failed(DeliveryError { kind, certainty }));
+        }
+        self.controls.push(Control::Acknowledge { lun: message.lun });
+    }
+}
+
+/// AsyncEvent codes in words (RFC 7143 §11.9.1).
+fn event_name(event: u8) -> &'static str {
+    match event {
+        0 => "SCSI asynchronous event",
+        1 => "logout request",
+        2 => "connection drop notification",
+        3 => "session drop notification",
+        4 => "negotiation request",
+        5 => "task termination",
+        248..=255 => "vendor event",
+        _ => "reserved event",
+    }
+}

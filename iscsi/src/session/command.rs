@@ -1,0 +1,260 @@
+//! Commands on their way in: submitting, sending, picking up, giving up (RFC 7143 §11.3).
+
+use std::task::{Poll, Waker};
+use std::time::Instant;
+
+use bytes::Bytes;
+use scsi::{
+    Certainty, Command, Completion, DataPhase, DeliveryError, DeliveryErrorKind, Lun, NexusState,
+    Outcome,
+};
+
+use super::Session;
+use super::control::Abort;
+use super::read::{ReadProgress, payload_of};
+use super::task::{Ending, Stage, Task, TaskKey};
+use super::write::{Opening, WriteProgress};
+use crate::serial::CmdSn;
+use crate::wire::transmit::Transmit;
+use crate::wire::{Lengths, ScsiCommand, ahs};
+
+impl Session {
+    /// Takes a command on. It is sent by a later [`Session::poll_transmit`].
+    ///
+    /// # Errors
+    /// The command's completion, when it cannot be carried: the session is down or closed, the
+    /// command is meant for another life, or no slot is free.
+    pub fn submit(&mut self, now: Instant, lun: Lun, command: Command) -> Result<TaskKey, Completion> {
+        let refusal = match self.state() {
+            NexusState::Up(life) if command.only_in.is_none_or(|only| only == life) => None,
+            NexusState::Closed => Some(DeliveryErrorKind::Closed),
+            NexusState::Up(_) | NexusState::Down(_) | _ => Some(DeliveryErrorKind::Down),
+        };
+        let expected = u32::try_from(command.data.len());
+        let (None, Ok(expected_bytes)) = (refusal, expected) else {
+            return Err(self.refuse(command, refusal.unwrap_or(DeliveryErrorKind::Unsupported)));
+        };
+        if self.tasks.len() == self.tasks.capacity() {
+            return Err(self.refuse(command, DeliveryErrorKind::Down));
+        }
+        let deadline = now + command.timeout;
+        let incarnation = self.incarnation;
+        let Some(key) = self.tasks.insert(|generation| Task {
+            generation,
+            stage: Stage::Pending,
+            lun,
+            operation_code: command.cdb.operation_code(),
+            cdb: Some(command.cdb),
+            attribute: command.attribute,
+            incarnation,
+            timeout: command.timeout,
+            deadline,
+            data: command.data,
+            lent: false,
+            expected_bytes,
+            cmd_sn: CmdSn(0),
+            stream: (0, 0),
+            read: ReadProgress::default(),
+            write: WriteProgress::default(),
+            ending: Ending::No,
+            abandoned: false,
+            timed_out: false,
+            waker: None,
+            outcome: None,
+        }) else {
+            // Cannot happen: a slot is free, it was looked at above.
+            return Err(Completion {
+                outcome: not_sent(DeliveryErrorKind::Down),
+                data: DataPhase::None,
+                incarnation,
+            });
+        };
+        self.pending.push_back(key);
+        self.next_deadline = Some(self.next_deadline.map_or(deadline, |next| next.min(deadline)));
+        Ok(key)
+    }
+
+    fn refuse(&self, command: Command, kind: DeliveryErrorKind) -> Completion {
+        Completion { outcome: not_sent(kind), data: command.data, incarnation: self.incarnation }
+    }
+
+    /// Picks up the completion of a command, or leaves a waker for it.
+    ///
+    /// A key that was picked up or abandoned before stays pending for ever.
+    pub fn poll_task(&mut self, key: TaskKey, waker: &Waker) -> Poll<Completion> {
+        let Some(task) = self.tasks.get_mut(key) else { return Poll::Pending };
+        if task.lent || task.outcome.is_none() {
+            if !task.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
+                task.waker = Some(waker.clone());
+            }
+            return Poll::Pending;
+        }
+        let Some(outcome) = task.outcome.take() else { return Poll::Pending };
+        let data = std::mem::take(&mut task.data);
+        let incarnation = task.incarnation;
+        task.abandoned = true;
+        if task.ending == Ending::No {
+            self.free(key);
+        }
+        Poll::Ready(Completion { outcome, data, incarnation })
+    }
+
+    /// The caller does not wait any more. A command that was not sent is forgotten; one that was
+    /// is aborted, and keeps its memory until no answer can come any more.
+    pub fn abandon(&mut self, now: Instant, key: TaskKey) {
+        let Some(task) = self.tasks.get_mut(key).filter(|task| !task.abandoned) else { return };
+        task.abandoned = true;
+        task.waker = None;
+        match task.stage {
+            Stage::Pending => {
+                self.forget_pending(key);
+                self.free(key);
+            }
+            Stage::Sent => {
+                self.controls.note_abandoned(1);
+                if self.tasks.get(key).is_some_and(|task| task.ending == Ending::No) {
+                    self.ask_abort(now, key, Abort::Abandoned);
+                }
+            }
+            Stage::Done => {
+                if !task.lent {
+                    self.settle_task(key);
+                }
+            }
+        }
+    }
+
+    /// Takes a command out of the queue, so that commands given up while the window is closed
+    /// do not pile up.
+    pub(super) fn forget_pending(&mut self, key: TaskKey) {
+        self.pending.retain(|pending| *pending != key);
+    }
+
+    /// Sends pending commands while the window is open and the batch has room.
+    pub(super) fn transmit_commands(&mut self, out: &mut Transmit) {
+        while !out.is_full() && self.window.is_open() {
+            let Some(key) = self.pending.pop_front() else { return };
+            let Some(task) = self.tasks.get_mut(key).filter(|task| task.stage == Stage::Pending)
+            else {
+                continue;
+            };
+            let Some(cdb) = task.cdb.take() else { continue };
+            let opening = match &task.data {
+                DataPhase::Write(_) => {
+                    Opening::new(task.expected_bytes, &self.params, &self.connection.params)
+                }
+                DataPhase::None | DataPhase::Read(_) => Opening { immediate: 0, unsolicited_end: 0 },
+            };
+            task.cmd_sn = self.window.take();
+            let pdu = ScsiCommand {
+                immediate: false,
+                final_: opening.unsolicited_end == opening.immediate,
+                read: matches!(task.data, DataPhase::Read(_)) && task.expected_bytes > 0,
+                write: matches!(task.data, DataPhase::Write(_)) && task.expected_bytes > 0,
+                attribute: task.attribute,
+                priority: 0,
+                lun: task.lun,
+                itt: key.itt(),
+                expected_data_bytes: task.expected_bytes,
+                cmd_sn: task.cmd_sn,
+                exp_stat_sn: self.connection.exp_stat_sn,
+                cdb: ahs::cdb_head(&cdb),
+            };
+            let mut extended = Vec::new();
+            let ahs_bytes = ahs::put_extended_cdb(&cdb, &mut extended);
+            let immediate = if opening.immediate > 0 {
+                payload_of(&task.data).slice(..opening.immediate as usize)
+            } else {
+                Bytes::new()
+            };
+            task.write.open(opening);
+            task.stage = Stage::Sent;
+            let begin = out.queued();
+            self.stats.written_bytes += u64::from(opening.immediate);
+            let lengths = Lengths { ahs_bytes, data_bytes: opening.immediate };
+            out.push(&pdu.encode(lengths), &extended, immediate);
+            task.stream = (begin, out.queued());
+            if task.write.is_sending() {
+                self.sending.push_back(key);
+            }
+            self.in_flight += 1;
+            self.stats.commands += 1;
+        }
+    }
+
+    /// Ends a task. Its memory goes back as soon as the driver has none of it.
+    pub(super) fn finish(&mut self, key: TaskKey, outcome: Outcome) {
+        let Some(task) = self.tasks.get_mut(key).filter(|task| task.stage != Stage::Done) else {
+            return;
+        };
+        if task.stage == Stage::Sent {
+            self.in_flight -= 1;
+            if task.abandoned {
+                self.controls.note_settled();
+            }
+        }
+        task.stage = Stage::Done;
+        task.outcome = Some(outcome);
+        if !task.lent {
+            self.settle_task(key);
+        }
+    }
+
+    /// The task has an outcome and its memory: tell whoever waits, or free it.
+    pub(super) fn settle_task(&mut self, key: TaskKey) {
+        let Some(task) = self.tasks.get_mut(key) else { return };
+        if let Some(waker) = task.waker.take() {
+            self.wakes.push(waker);
+        }
+        if task.abandoned && task.ending == Ending::No {
+            self.free(key);
+        } else if task.abandoned {
+            task.data = DataPhase::None;
+        }
+    }
+
+    /// The tag's quarantine is over.
+    pub(super) fn release_tag(&mut self, key: TaskKey) {
+        let Some(task) = self.tasks.get_mut(key) else { return };
+        task.ending = Ending::No;
+        if task.stage == Stage::Done && task.abandoned && !task.lent {
+            self.free(key);
+        }
+    }
+
+    fn free(&mut self, key: TaskKey) {
+        if self.tasks.remove(key.index).is_some() {
+            self.freed += 1;
+        }
+    }
+
+    /// The connection is gone after `written` bytes of its stream: every task ends, with what is
+    /// known of how far it got.
+    pub(super) fn end_all_tasks(&mut self, written: u64) {
+        self.pending.clear();
+        self.sending.clear();
+        for index in self.tasks.indices() {
+            let Some(task) = self.tasks.at(index) else { continue };
+            let key = TaskKey { index, generation: task.generation };
+            let (begin, end) = task.stream;
+            let certainty = match task.stage {
+                Stage::Pending => Certainty::NotSent,
+                Stage::Sent if written <= begin => Certainty::NotSent,
+                Stage::Sent if written < end => Certainty::PartlySent,
+                Stage::Sent | Stage::Done => Certainty::SentNoAnswer,
+            };
+            let kind = if task.timed_out {
+                DeliveryErrorKind::TimedOut
+            } else {
+                DeliveryErrorKind::ConnectionLost
+            };
+            // No answer can come any more, so no tag needs quarantine.
+            self.release_tag(key);
+            self.finish(key, Outcome::Failed(DeliveryError { kind, certainty }));
+        }
+    }
+}
+
+fn not_sent(kind: DeliveryErrorKind) -> Outcome {
+    Outcome::Failed(DeliveryError { kind, certainty: Certainty::NotSent })
+}

@@ -1,0 +1,183 @@
+//! Ending commands that have no answer: ABORT TASK, then LOGICAL UNIT RESET, then the session
+//! (RFC 7143 §11.5, §11.6).
+//!
+//! A tag that an abort names stays in quarantine until the abort is answered or the connection is
+//! gone: a late answer meets the old command's own memory, or none.
+
+use std::time::Instant;
+
+use scsi::{Certainty, DeliveryError, DeliveryErrorKind, Lun, Outcome};
+
+use super::Session;
+use super::control::{Abort, Asked, Control};
+use super::error::{LossReason, ProtocolError};
+use super::event::Event;
+use super::task::{Ending, Stage, TaskKey};
+use crate::serial::CmdSn;
+use crate::wire::{Itt, TaskResponse};
+
+/// Task management responses (RFC 7143 §11.6.1).
+const COMPLETE: u8 = 0;
+const NO_SUCH_TASK: u8 = 1;
+const NO_SUCH_LUN: u8 = 2;
+
+impl Session {
+    /// Starts to end the commands whose time is up.
+    pub(super) fn end_overdue_tasks(&mut self, now: Instant) {
+        if self.next_deadline.is_none_or(|next| now < next) {
+            return;
+        }
+        let mut next: Option<Instant> = None;
+        for index in self.tasks.indices() {
+            let Some(task) = self.tasks.at(index) else { continue };
+            let key = TaskKey { index, generation: task.generation };
+            let deadline = task.deadline;
+            if task.stage == Stage::Done || task.ending == Ending::Asked {
+                continue;
+            }
+            if now < deadline {
+                next = Some(next.map_or(deadline, |next| next.min(deadline)));
+                continue;
+            }
+            self.overdue(now, key);
+        }
+        self.next_deadline = next;
+    }
+
+    fn overdue(&mut self, now: Instant, key: TaskKey) {
+        let Some(task) = self.tasks.get_mut(key) else { return };
+        let event = Event::CommandTimedOut { lun: task.lun, operation_code: task.operation_code };
+        task.timed_out = true;
+        let stage = task.stage;
+        self.stats.timeouts += 1;
+        self.push_event(event);
+        if stage == Stage::Pending {
+            self.forget_pending(key);
+            let (kind, certainty) = (DeliveryErrorKind::TimedOut, Certainty::NotSent);
+            self.finish(key, Outcome::Failed(DeliveryError { kind, certainty }));
+        } else {
+            self.ask_abort(now, key, Abort::Overdue);
+        }
+    }
+
+    pub(super) fn ask_abort(&mut self, now: Instant, key: TaskKey, why: Abort) {
+        let Some(task) = self.tasks.get_mut(key) else { return };
+        task.ending = Ending::Asked;
+        let itt = self.controls.tag();
+        let deadline = now + self.config.timeouts.abort_task;
+        self.controls.asked.push((itt, Asked::Abort { key, why }, deadline));
+        self.controls.push(Control::Abort { itt, key });
+    }
+
+    fn ask_reset(&mut self, now: Instant, lun: Lun) {
+        let pending = |(_, asked, _): &(Itt, Asked, Instant)| {
+            matches!(asked, Asked::Reset { lun: other, .. } if *other == lun)
+        };
+        if self.controls.asked.iter().any(pending) {
+            return;
+        }
+        let itt = self.controls.tag();
+        let deadline = now + self.config.timeouts.lu_reset;
+        // The CmdSN is set when the request is encoded: the tasks before it are affected.
+        let cmd_sn = CmdSn(0);
+        self.controls.asked.push((itt, Asked::Reset { lun, cmd_sn }, deadline));
+        self.controls.push(Control::Reset { itt, lun });
+    }
+
+    /// A task management response came.
+    pub(super) fn task_response(
+        &mut self,
+        now: Instant,
+        response: &TaskResponse,
+    ) -> Result<(), ProtocolError> {
+        let at = self.controls.asked.iter().position(|(itt, ..)| *itt == response.itt);
+        let Some(at) = at else {
+            return Err(ProtocolError::UnknownTask { itt: response.itt.0 });
+        };
+        let (_, asked, _) = self.controls.asked.swap_remove(at);
+        let over = matches!(response.response, COMPLETE | NO_SUCH_TASK | NO_SUCH_LUN);
+        match asked {
+            Asked::Abort { key, .. } if over => {
+                // Had there been a status, it would have come before this response.
+                self.end_aborted(key);
+                self.release_tag(key);
+            }
+            Asked::Abort { key, why } => self.abort_failed(now, key, why),
+            Asked::Reset { lun, cmd_sn } if over => self.end_lun(lun, cmd_sn),
+            Asked::Reset { .. } => self.lose(now, LossReason::TaskStuck),
+        }
+        Ok(())
+    }
+
+    /// A task management request was rejected, which answers it.
+    pub(super) fn task_request_rejected(&mut self, now: Instant, itt: Itt) {
+        let Some(at) = self.controls.asked.iter().position(|(tag, ..)| *tag == itt) else { return };
+        let (_, asked, _) = self.controls.asked.swap_remove(at);
+        self.ending_failed(now, asked);
+    }
+
+    /// Requests without an answer in time.
+    pub(super) fn ending_timeouts(&mut self, now: Instant) {
+        while let Some(at) = self.controls.asked.iter().position(|(_, _, due)| *due <= now) {
+            let (_, asked, _) = self.controls.asked.swap_remove(at);
+            self.ending_failed(now, asked);
+        }
+    }
+
+    fn ending_failed(&mut self, now: Instant, asked: Asked) {
+        match asked {
+            Asked::Abort { key, why } => self.abort_failed(now, key, why),
+            Asked::Reset { .. } => self.lose(now, LossReason::TaskStuck),
+        }
+    }
+
+    fn abort_failed(&mut self, now: Instant, key: TaskKey, why: Abort) {
+        let Some(task) = self.tasks.get_mut(key) else { return };
+        if task.stage == Stage::Done {
+            // It was answered meanwhile; only the abort was not. The tag can be used again once
+            // the next generation makes it another tag.
+            self.release_tag(key);
+            return;
+        }
+        match why {
+            Abort::Overdue => {
+                let lun = task.lun;
+                self.ask_reset(now, lun);
+            }
+            Abort::Abandoned => {
+                task.ending = Ending::No;
+                task.deadline = now + task.timeout;
+                let deadline = task.deadline;
+                self.next_deadline =
+                    Some(self.next_deadline.map_or(deadline, |next| next.min(deadline)));
+            }
+        }
+    }
+
+    fn end_aborted(&mut self, key: TaskKey) {
+        let Some(task) = self.tasks.get(key) else { return };
+        let kind = if task.timed_out {
+            DeliveryErrorKind::TimedOut
+        } else {
+            DeliveryErrorKind::Aborted
+        };
+        let certainty = Certainty::Answered;
+        self.finish(key, Outcome::Failed(DeliveryError { kind, certainty }));
+    }
+
+    /// A logical unit was reset: the tasks sent before the request are over, those of other
+    /// logical units are not.
+    fn end_lun(&mut self, lun: Lun, reset: CmdSn) {
+        for index in self.tasks.indices() {
+            let Some(task) = self.tasks.at(index) else { continue };
+            let key = TaskKey { index, generation: task.generation };
+            if task.lun == lun && task.stage == Stage::Sent && task.cmd_sn.precedes(reset) {
+                self.controls.asked.retain(
+                    |(_, asked, _)| !matches!(asked, Asked::Abort { key: other, .. } if *other == key),
+                );
+                self.end_aborted(key);
+                self.release_tag(key);
+            }
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! How a session's life can end, and what a target can do wrong in full feature phase.
+
+use crate::login::{LoginError, RedirectError};
+use crate::name::Portal;
+use crate::wire::receiver::FrameError;
+
+/// The target broke the protocol in full feature phase.
+///
+/// At ErrorRecoveryLevel 0 every one of these ends the connection and with it the session
+/// (RFC 7143 §7.2.1); the session is then reinstated.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProtocolError {
+    /// Bytes that are no PDU, or a bad digest.
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    /// An answer to a task that does not exist (RFC 7143 §11.2.1.8).
+    #[error("answer for task tag {itt:#010x}, which was never sent (RFC 7143 §11.2.1.8)")]
+    UnknownTask {
+        /// The tag.
+        itt: u32,
+    },
+    /// A PDU was skipped: StatSN jumped (RFC 7143 §4.2.2.2).
+    #[error("StatSN is {actual:#x}, {expected:#x} was next (RFC 7143 §4.2.2.2)")]
+    StatSnGap {
+        /// Next in order.
+        expected: u32,
+        /// Received.
+        actual: u32,
+    },
+    /// Data-In with a DataSN out of order (RFC 7143 §4.2.2.3).
+    #[error("DataSN of a Data-In is {actual}, {expected} was next (RFC 7143 §4.2.2.3)")]
+    DataSnGap {
+        /// Next in order.
+        expected: u32,
+        /// Received.
+        actual: u32,
+    },
+    /// R2T with an R2TSN out of order (RFC 7143 §11.8.2).
+    #[error("R2TSN is {actual}, {expected} was next (RFC 7143 §11.8.2)")]
+    R2tSnGap {
+        /// Next in order.
+        expected: u32,
+        /// Received.
+        actual: u32,
+    },
+    /// Data-In outside the buffer of its task, or out of the negotiated order (RFC 7143 §11.7.5).
+    #[error("Data-In of {bytes} bytes at offset {offset} does not fit its task (RFC 7143 §11.7.5)")]
+    DataInOutOfBounds {
+        /// Buffer Offset.
+        offset: u32,
+        /// DataSegmentLength.
+        bytes: u32,
+    },
+    /// Data-In for a task that reads nothing (RFC 7143 §11.7).
+    #[error("Data-In for a task that reads nothing (RFC 7143 §11.7)")]
+    UnexpectedDataIn,
+    /// R2T outside the payload, beyond MaxBurstLength, out of order, or too many (RFC 7143 §11.8).
+    #[error("R2T for {bytes} bytes at offset {offset}: {fault} (RFC 7143 §11.8)")]
+    BadR2t {
+        /// Buffer Offset.
+        offset: u32,
+        /// Desired Data Transfer Length.
+        bytes: u32,
+        /// What is wrong with it.
+        fault: R2tFault,
+    },
+    /// GOOD status, though data are missing (RFC 7143 §11.4).
+    #[error(
+        "GOOD status after {actual} of {expected} bytes, without a residual (RFC 7143 §11.4.5)"
+    )]
+    MissingData {
+        /// Bytes that the status claims.
+        expected: u32,
+        /// Bytes that moved.
+        actual: u32,
+    },
+    /// A residual larger than the transfer (RFC 7143 §11.4.5).
+    #[error("underflow of {residual} bytes in a transfer of {expected} (RFC 7143 §11.4.5)")]
+    BadResidual {
+        /// Residual count.
+        residual: u32,
+        /// Expected Data Transfer Length.
+        expected: u32,
+    },
+    /// A PDU that does not belong to this phase (RFC 7143 §5.3).
+    #[error("{pdu} outside its phase (RFC 7143 §5.3)")]
+    UnexpectedPdu {
+        /// Its name.
+        pdu: &'static str,
+    },
+    /// A command or its data were rejected (RFC 7143 §11.17).
+    #[error("the target rejected a PDU: {name} ({reason:#04x}) (RFC 7143 §11.17.1)")]
+    Rejected {
+        /// Reason code.
+        reason: u8,
+        /// The reason in words.
+        name: &'static str,
+    },
+}
+
+/// What is wrong with an R2T.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum R2tFault {
+    /// The task writes nothing.
+    #[error("the task writes nothing")]
+    NoWrite,
+    /// Beyond the end of the payload.
+    #[error("beyond the payload")]
+    OutOfBounds,
+    /// Longer than MaxBurstLength.
+    #[error("longer than MaxBurstLength")]
+    TooLong,
+    /// Not where the last one ended, though DataSequenceInOrder is Yes.
+    #[error("out of order")]
+    OutOfOrder,
+    /// More at once than MaxOutstandingR2T.
+    #[error("more at once than MaxOutstandingR2T")]
+    TooMany,
+}
+
+/// Why a session lost its connection, or could not get one.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LossReason {
+    /// The network refused or ended the connection.
+    #[error("{0}")]
+    Transport(String),
+    /// The target closed the connection.
+    #[error("the target closed the connection")]
+    ClosedByTarget,
+    /// No connection within the time allowed.
+    #[error("no connection within {0:?}")]
+    ConnectTimeout(std::time::Duration),
+    /// The login did not finish within the time allowed.
+    #[error("no end of the login ({stage}) within {limit:?}")]
+    LoginTimeout {
+        /// Where it stood.
+        stage: &'static str,
+        /// The time allowed.
+        limit: std::time::Duration,
+    },
+    /// The login failed.
+    #[error(transparent)]
+    Login(#[from] LoginError),
+    /// Nothing came back in time, not even the answer to a NOP-Out.
+    #[error("no answer to a NOP-Out within {0:?}")]
+    KeepaliveTimeout(std::time::Duration),
+    /// A command could not be ended otherwise.
+    #[error("a command without an answer could be ended neither by ABORT TASK nor by LOGICAL UNIT RESET")]
+    TaskStuck,
+    /// The target broke the protocol.
+    #[error(transparent)]
+    Protocol(#[from] ProtocolError),
+    /// The target announced it (Async Message 2 or 3).
+    #[error("the target announced that it drops the connection (Async Message {0})")]
+    DropAnnounced(u8),
+    /// A logout that the target asked for, or did not answer.
+    #[error("logged out at the target's request")]
+    LogoutRequested,
+    /// Redirected in circles, or too often.
+    #[error(transparent)]
+    Redirect(#[from] RedirectError),
+    /// Cut on purpose, to end what was under way.
+    #[error("cut to put up a fence")]
+    Fenced,
+}
+
+impl From<FrameError> for LossReason {
+    fn from(error: FrameError) -> Self {
+        Self::Protocol(ProtocolError::Frame(error))
+    }
+}
+
+/// The session has ended and will not come back.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CloseReason {
+    /// Logged out at the application's request.
+    #[error("logged out")]
+    LoggedOut,
+    /// Not reconnected in time.
+    #[error("could not reconnect to {portal} in time: {last}")]
+    GaveUp {
+        /// The portal tried last.
+        portal: Portal,
+        /// Why it failed last.
+        last: LossReason,
+    },
+}

@@ -1,0 +1,86 @@
+//! Which parts of a buffer have been dealt with, when they may come in any order.
+
+use smallvec::SmallVec;
+
+/// Holes that one task may have at a time.
+const EXTENTS_MAX: usize = 4096;
+
+/// Received ranges of a buffer, in order, disjoint, not touching.
+#[derive(Debug, Default)]
+pub(super) struct Extents(SmallVec<[(u32, u32); 2]>);
+
+impl Extents {
+    /// Bytes from offset 0 to the first hole.
+    pub(super) fn leading(&self) -> u32 {
+        self.0.first().filter(|extent| extent.0 == 0).map_or(0, |extent| extent.1)
+    }
+
+    /// Adds `[from, to)`; `false` when it overlaps what is there, or there are too many holes.
+    pub(super) fn add(&mut self, from: u32, to: u32) -> bool {
+        if from == to {
+            return true;
+        }
+        let at = self.0.partition_point(|extent| extent.1 < from);
+        match self.0.get(at).copied() {
+            Some((start, end)) if end == from => {
+                // Grows the extent before; it may now touch the one after.
+                match self.0.get(at + 1).copied() {
+                    Some((next, _)) if next < to => return false,
+                    Some((next, next_end)) if next == to => {
+                        self.0.remove(at + 1);
+                        self.put(at, (start, next_end));
+                    }
+                    _ => self.put(at, (start, to)),
+                }
+            }
+            Some((start, _)) if start < to => return false,
+            Some((start, end)) if start == to => self.put(at, (from, end)),
+            _ if self.0.len() >= EXTENTS_MAX => return false,
+            _ => self.0.insert(at, (from, to)),
+        }
+        true
+    }
+
+    fn put(&mut self, at: usize, extent: (u32, u32)) {
+        if let Some(place) = self.0.get_mut(at) {
+            *place = extent;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn extents(parts: &[(u32, u32)]) -> Option<Vec<(u32, u32)>> {
+        let mut sut = Extents::default();
+        parts.iter().all(|&(from, to)| sut.add(from, to)).then(|| sut.0.to_vec())
+    }
+
+    #[test]
+    fn pieces_in_any_order_make_one_extent() {
+        assert_eq!(extents(&[(0, 4), (4, 8)]), Some(vec![(0, 8)]));
+        assert_eq!(extents(&[(4, 8), (0, 4)]), Some(vec![(0, 8)]));
+        assert_eq!(extents(&[(0, 2), (6, 8), (2, 6)]), Some(vec![(0, 8)]));
+        assert_eq!(extents(&[(6, 8), (2, 4), (0, 1)]), Some(vec![(0, 1), (2, 4), (6, 8)]));
+    }
+
+    #[test]
+    fn overlap_is_refused() {
+        assert_eq!(extents(&[(0, 4), (3, 8)]), None);
+        assert_eq!(extents(&[(4, 8), (0, 5)]), None);
+        assert_eq!(extents(&[(0, 2), (4, 6), (2, 5)]), None);
+        assert_eq!(extents(&[(0, 8), (2, 4)]), None);
+        assert_eq!(extents(&[(2, 4), (0, 8)]), None);
+        assert_eq!(extents(&[(0, 4), (0, 4)]), None);
+    }
+
+    #[test]
+    fn leading_counts_from_zero_only() {
+        let mut sut = Extents::default();
+        assert!(sut.add(4, 8));
+        assert_eq!(sut.leading(), 0);
+        assert!(sut.add(0, 4));
+        assert_eq!(sut.leading(), 8);
+    }
+}

@@ -1,0 +1,149 @@
+//! Leaving: wait for what is under way, log out, close (RFC 7143 §11.14, §11.15).
+
+use std::time::{Duration, Instant};
+
+use super::control::Control;
+use super::error::{CloseReason, LossReason, ProtocolError};
+use super::event::Action;
+use super::{After, Phase, Session};
+use crate::wire::{Itt, LogoutResponse};
+
+/// A logout under way.
+#[derive(Debug)]
+pub(super) struct Logout {
+    why: Why,
+    step: Step,
+    deadline: Instant,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Why {
+    /// The application is done.
+    Application,
+    /// The target asked for it; a new login follows.
+    Target,
+    /// The login only served to end the old session.
+    Fence,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    /// Commands under way may still end.
+    Draining,
+    /// The Logout is sent.
+    Asked(Itt),
+}
+
+impl Logout {
+    /// Right after a login that only served as a fence.
+    pub(super) fn after_fence(now: Instant) -> Self {
+        Self { why: Why::Fence, step: Step::Draining, deadline: now }
+    }
+
+    pub(super) fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    /// Nothing follows it.
+    pub(super) fn is_final(&self) -> bool {
+        self.why == Why::Application
+    }
+}
+
+impl Session {
+    /// Logs out: no new commands, those under way may end, then the session closes. Bounded by
+    /// the logout time limit for each of the two.
+    pub fn logout(&mut self, now: Instant) {
+        match &mut self.phase {
+            Phase::Up => self.start_logout(now, Why::Application, self.config.timeouts.logout),
+            Phase::LoggingOut(logout) => logout.why = Why::Application,
+            Phase::Waiting { .. } => self.end(CloseReason::LoggedOut),
+            Phase::Connecting { .. } | Phase::LoggingIn { .. } => {
+                self.close(After::Closed(CloseReason::LoggedOut));
+            }
+            Phase::Closing(after) => *after = After::Closed(CloseReason::LoggedOut),
+            Phase::Closed => {}
+        }
+    }
+
+    /// The target asked for a logout within `limit` (Async Message 1 and 4).
+    pub(super) fn logout_requested(&mut self, now: Instant, limit: Duration) {
+        if matches!(self.phase, Phase::Up) {
+            // Half of the time is left for the Logout itself.
+            self.start_logout(now, Why::Target, (limit / 2).min(self.config.timeouts.logout));
+        }
+    }
+
+    fn start_logout(&mut self, now: Instant, why: Why, drain: Duration) {
+        let deadline = now + drain;
+        self.phase = Phase::LoggingOut(Logout { why, step: Step::Draining, deadline });
+        self.advance_logout(now);
+    }
+
+    /// Sends the Logout once nothing is under way, or the time for that is up.
+    pub(super) fn advance_logout(&mut self, now: Instant) {
+        let drained = self.in_flight == 0 && self.pending.is_empty();
+        let Phase::LoggingOut(logout) = &mut self.phase else { return };
+        if logout.step == Step::Draining && (drained || logout.deadline <= now) {
+            let itt = self.controls.tag();
+            logout.step = Step::Asked(itt);
+            logout.deadline = now + self.config.timeouts.logout;
+            // What was not sent by now never will be; nothing may follow a Logout.
+            self.pending.clear();
+            self.sending.clear();
+            self.controls.push(Control::Logout { itt });
+        }
+    }
+
+    pub(super) fn logout_timeout(&mut self, now: Instant) {
+        let Phase::LoggingOut(logout) = &self.phase else { return };
+        match logout.step {
+            Step::Draining => self.advance_logout(now),
+            Step::Asked(_) if logout.deadline <= now => self.logout_refused(now),
+            Step::Asked(_) => {}
+        }
+    }
+
+    pub(super) fn logout_response(
+        &mut self,
+        now: Instant,
+        response: &LogoutResponse,
+    ) -> Result<(), ProtocolError> {
+        let Phase::LoggingOut(logout) = &self.phase else {
+            return Err(ProtocolError::UnexpectedPdu { pdu: "Logout Response" });
+        };
+        if logout.step != Step::Asked(response.itt) {
+            return Err(ProtocolError::UnknownTask { itt: response.itt.0 });
+        }
+        if response.response != 0 {
+            self.logout_refused(now);
+            return Ok(());
+        }
+        let why = logout.why;
+        let wait = Duration::from_secs(u64::from(response.time2wait_s));
+        if why == Why::Target {
+            self.reconnect.wait_at_least(now, wait);
+        }
+        // A clean logout ends every task of the session (RFC 7143 §7.6).
+        self.mark_over(self.incarnation);
+        let after = match why {
+            Why::Application => After::Closed(CloseReason::LoggedOut),
+            Why::Target => After::Retry {
+                at: self.reconnect.not_before(now),
+                reason: LossReason::LogoutRequested,
+                failed: false,
+            },
+            Why::Fence => After::Again,
+        };
+        self.actions.push_back(Action::Close { cid: self.connection.cid, abort: false });
+        self.phase = Phase::Closing(after);
+        Ok(())
+    }
+
+    /// The target did not log us out: the connection is cut instead.
+    pub(super) fn logout_refused(&mut self, now: Instant) {
+        if matches!(self.phase, Phase::LoggingOut(_)) {
+            self.lose(now, LossReason::LogoutRequested);
+        }
+    }
+}

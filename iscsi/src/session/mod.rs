@@ -1,0 +1,394 @@
+//! One session in full feature phase, and everything that brings it there and back
+//! (RFC 7143 §4.2, §6, §7, §11).
+//!
+//! [`Session`] is a state machine without I/O. The driver feeds it what happened
+//! ([`Session::handle_connected`], [`Session::handle_pdu`], [`Session::handle_closed`], …) and
+//! afterwards asks until nothing is left: what to do ([`Session::poll_action`]), what to send
+//! ([`Session::poll_transmit`]), when to come back ([`Session::poll_timeout`]). It reads no clock
+//! and makes no randomness: both are arguments.
+//!
+//! Invariants:
+//! - every submitted command ends exactly once and gives its memory back, also when the caller
+//!   stopped waiting (then to nobody);
+//! - memory is given back only when no later byte from the wire can reach it;
+//! - CmdSN order is wire order, and no command is sent outside the window;
+//! - a command is sent at most once: this layer never retries;
+//! - a reconnect keeps the ISID, so it reinstates the session and ends what the old one left.
+//!
+//! Scope today: one connection per session, ErrorRecoveryLevel 0 (RFC 7143 §7.2.1): any error of
+//! the connection ends the session, which is then reinstated.
+
+mod async_message;
+mod command;
+pub mod config;
+mod control;
+mod ending;
+pub mod error;
+pub mod event;
+mod extents;
+mod logout;
+mod nop;
+mod read;
+mod reconnect;
+mod response;
+mod snapshot;
+mod stats;
+mod task;
+mod window;
+mod write;
+
+use std::collections::VecDeque;
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+use scsi::{Incarnation, NexusState};
+
+pub use self::config::{Backoff, Keepalive, SessionConfig, Timeouts};
+pub use self::error::{CloseReason, LossReason, ProtocolError, R2tFault};
+pub use self::event::{Action, Event};
+pub use self::read::Loan;
+pub use self::snapshot::SessionSnapshot;
+pub use self::stats::SessionStats;
+pub use self::task::TaskKey;
+
+use self::control::Controls;
+use self::logout::Logout;
+use self::reconnect::Reconnect;
+use self::task::TaskTable;
+use self::window::CommandWindow;
+use crate::login::Login;
+use crate::name::{Cid, Portal, Tsih};
+use crate::serial::{CmdSn, StatSn};
+use crate::text::{ConnectionParams, NegotiatedKey, SessionParams};
+use crate::wire::Window;
+use crate::wire::transmit::Transmit;
+
+/// Events kept for people; older ones are dropped first.
+const EVENTS_MAX: usize = 64;
+
+/// Fills a buffer with unpredictable bytes (CHAP challenges, jitter, first sequence numbers).
+pub type Entropy = Box<dyn FnMut(&mut [u8]) + Send>;
+
+/// One session. See the [module](self).
+pub struct Session {
+    config: SessionConfig,
+    entropy: Entropy,
+    phase: Phase,
+    /// The newest life; 0 before the first login.
+    incarnation: Incarnation,
+    /// Every life up to this one is over at the target.
+    over: Incarnation,
+    params: SessionParams,
+    keys: Vec<NegotiatedKey>,
+    tsih: Tsih,
+    window: CommandWindow,
+    connection: Connection,
+    tasks: TaskTable,
+    /// Commands waiting for the window, oldest first.
+    pending: VecDeque<TaskKey>,
+    /// Writes with bursts to send, oldest first.
+    sending: VecDeque<TaskKey>,
+    /// Tasks in [`task::Stage::Sent`].
+    in_flight: usize,
+    controls: Controls,
+    reconnect: Reconnect,
+    actions: VecDeque<Action>,
+    events: VecDeque<Event>,
+    wakes: Vec<Waker>,
+    freed: usize,
+    /// No task's deadline is before this.
+    next_deadline: Option<Instant>,
+    stats: SessionStats,
+}
+
+/// The connection in use, or the last one.
+#[derive(Debug)]
+struct Connection {
+    cid: Cid,
+    portal: Portal,
+    params: ConnectionParams,
+    exp_stat_sn: StatSn,
+    last_heard: Instant,
+}
+
+/// Where the session stands.
+enum Phase {
+    /// No connection; the next attempt is due at `at`.
+    Waiting { at: Instant },
+    /// A TCP connection is being opened.
+    Connecting { deadline: Instant },
+    /// In the login phase.
+    LoggingIn { login: Box<Login>, deadline: Instant },
+    /// In full feature phase.
+    Up,
+    /// In full feature phase, on the way out.
+    LoggingOut(Logout),
+    /// The driver is closing the connection.
+    Closing(After),
+    /// Ended for good.
+    Closed,
+}
+
+/// What follows a closed connection.
+#[derive(Debug)]
+enum After {
+    /// Connect again at once: to where a redirection points, or home after a fence.
+    Again,
+    /// Connect again at `at`. `failed`: no session was lost, an attempt to get one failed.
+    Retry { at: Instant, reason: LossReason, failed: bool },
+    /// The end.
+    Closed(CloseReason),
+}
+
+/// Where the payload of a Data-In goes.
+#[derive(Debug)]
+pub enum Placement {
+    /// There is none.
+    Nothing,
+    /// Nowhere: its task is over.
+    Discard,
+    /// Into a task's memory.
+    Into(Loan),
+}
+
+impl Session {
+    /// A session that will connect at once.
+    #[must_use]
+    pub fn new(now: Instant, config: SessionConfig, mut entropy: Entropy) -> Self {
+        let mut seed = [0; 8];
+        entropy(&mut seed);
+        let [g0, g1, c @ .., _, _] = seed;
+        let capacity = config.queue_depth.clamp(1, 4096);
+        let portal = config.portal.clone();
+        let closed = Window { exp_cmd_sn: CmdSn(1), max_cmd_sn: CmdSn(0) };
+        Self {
+            tasks: TaskTable::new(capacity, u16::from_be_bytes([g0, g1])),
+            window: CommandWindow::new(CmdSn(1), closed),
+            phase: Phase::Waiting { at: now },
+            incarnation: Incarnation(0),
+            over: Incarnation(0),
+            params: SessionParams::default(),
+            keys: Vec::new(),
+            tsih: Tsih(0),
+            connection: Connection {
+                cid: Cid(0),
+                portal,
+                params: ConnectionParams::default(),
+                exp_stat_sn: StatSn(0),
+                last_heard: now,
+            },
+            pending: VecDeque::with_capacity(usize::from(capacity)),
+            sending: VecDeque::with_capacity(usize::from(capacity)),
+            in_flight: 0,
+            controls: Controls::default(),
+            reconnect: Reconnect::new(now, CmdSn(u32::from_be_bytes(c))),
+            actions: VecDeque::new(),
+            events: VecDeque::new(),
+            wakes: Vec::with_capacity(usize::from(capacity)),
+            freed: 0,
+            next_deadline: None,
+            stats: SessionStats::default(),
+            config,
+            entropy,
+        }
+    }
+
+    /// The next thing the driver has to do.
+    pub fn poll_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// The next event for people.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// Puts what is to be sent into `out`, as much as fits a batch. Digests still have to be
+    /// sealed.
+    pub fn poll_transmit(&mut self, now: Instant, out: &mut Transmit) {
+        match &mut self.phase {
+            Phase::LoggingIn { login, .. } => {
+                while let Some((request, data)) = login.poll_transmit() {
+                    let data_bytes = u32::try_from(data.len()).unwrap_or(u32::MAX);
+                    let lengths = crate::wire::Lengths { ahs_bytes: 0, data_bytes };
+                    out.push(&request.encode(lengths), &[], data.into());
+                }
+            }
+            Phase::Up | Phase::LoggingOut(_) => {
+                let params = &self.connection.params;
+                out.set_digests(params.header_digest, params.data_digest);
+                self.transmit_controls(now, out);
+                // Commands may open bursts of unsolicited data, which follow at once.
+                loop {
+                    self.transmit_data_out(out);
+                    let before = out.queued();
+                    self.transmit_commands(out);
+                    if out.queued() == before || out.is_full() {
+                        break;
+                    }
+                }
+            }
+            Phase::Waiting { .. }
+            | Phase::Connecting { .. }
+            | Phase::Closing(_)
+            | Phase::Closed => {}
+        }
+    }
+
+    /// When [`Session::handle_timeout`] has to be called at the latest.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let phase = match &self.phase {
+            Phase::Waiting { at } => Some(*at),
+            Phase::Connecting { deadline } | Phase::LoggingIn { deadline, .. } => Some(*deadline),
+            Phase::Up => Some(self.keepalive_due()),
+            Phase::LoggingOut(logout) => Some(logout.deadline().min(self.keepalive_due())),
+            Phase::Closing(_) | Phase::Closed => None,
+        };
+        let tasks = if self.is_connected() { self.next_deadline } else { None };
+        let ending = if self.is_connected() { self.controls.ending_due() } else { None };
+        [phase, tasks, ending].into_iter().flatten().min()
+    }
+
+    /// Does what is due.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        match &self.phase {
+            Phase::Waiting { at } if *at <= now => self.connect(now),
+            Phase::Connecting { deadline } if *deadline <= now => {
+                self.lose(now, LossReason::ConnectTimeout(self.config.timeouts.connect));
+            }
+            Phase::LoggingIn { deadline, login } if *deadline <= now => {
+                let stage = login.stage();
+                self.lose(now, LossReason::LoginTimeout { stage, limit: self.config.timeouts.login });
+            }
+            Phase::Up => self.full_feature_timeouts(now),
+            Phase::LoggingOut(_) => {
+                self.full_feature_timeouts(now);
+                self.logout_timeout(now);
+            }
+            Phase::Waiting { .. }
+            | Phase::Connecting { .. }
+            | Phase::LoggingIn { .. }
+            | Phase::Closing(_)
+            | Phase::Closed => {}
+        }
+    }
+
+    fn full_feature_timeouts(&mut self, now: Instant) {
+        self.end_overdue_tasks(now);
+        self.ending_timeouts(now);
+        self.keepalive(now);
+    }
+
+    /// What the nexus is doing.
+    #[must_use]
+    pub fn state(&self) -> NexusState {
+        match self.phase {
+            Phase::Up => NexusState::Up(self.incarnation),
+            Phase::Closed => NexusState::Closed,
+            Phase::Waiting { .. }
+            | Phase::Connecting { .. }
+            | Phase::LoggingIn { .. }
+            | Phase::LoggingOut(_)
+            | Phase::Closing(_) => NexusState::Down(self.incarnation),
+        }
+    }
+
+    /// The newest life that is certainly over at the target, with all before it.
+    #[must_use]
+    pub fn over(&self) -> Incarnation {
+        self.over
+    }
+
+    /// Commands that were given up by their callers and may still run.
+    #[must_use]
+    pub fn unsettled(&self) -> usize {
+        self.controls.unsettled()
+    }
+
+    /// Commands on their way to the target or from it.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+
+    /// Whether a command submitted now could be written at once, with nothing before it.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.in_flight == 0
+            && self.pending.is_empty()
+            && self.sending.is_empty()
+            && self.controls.is_empty()
+    }
+
+    /// Whether [`Session::poll_transmit`] may have something.
+    #[must_use]
+    pub fn wants_transmit(&self) -> bool {
+        match &self.phase {
+            Phase::LoggingIn { .. } => true,
+            Phase::Up | Phase::LoggingOut(_) => {
+                !self.controls.is_empty()
+                    || !self.sending.is_empty()
+                    || (!self.pending.is_empty() && self.window.is_open())
+            }
+            Phase::Waiting { .. }
+            | Phase::Connecting { .. }
+            | Phase::Closing(_)
+            | Phase::Closed => false,
+        }
+    }
+
+    /// Whether a connection is in full feature phase.
+    fn is_connected(&self) -> bool {
+        matches!(self.phase, Phase::Up | Phase::LoggingOut(_))
+    }
+
+    /// Moves the wakers of ended commands to `into`; to be woken without the lock.
+    pub fn take_wakes(&mut self, into: &mut Vec<Waker>) {
+        into.append(&mut self.wakes);
+    }
+
+    /// Slots that have become free since the last call.
+    pub fn take_freed(&mut self) -> usize {
+        std::mem::take(&mut self.freed)
+    }
+
+    /// The number of slots.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.tasks.capacity()
+    }
+
+    /// Another portal of the home portal's group has become known.
+    pub fn add_group_portal(&mut self, portal: Portal) {
+        if portal != self.config.portal && !self.config.group_portals.contains(&portal) {
+            self.config.group_portals.push(portal);
+        }
+    }
+
+    fn push_event(&mut self, event: Event) {
+        if self.events.len() >= EVENTS_MAX {
+            self.events.pop_front();
+        }
+        self.events.push_back(event);
+    }
+
+    /// `after` plus up to a quarter, minus up to a quarter.
+    fn jitter(&mut self, after: Duration) -> Duration {
+        let mut byte = [0];
+        (self.entropy)(&mut byte);
+        let [byte] = byte;
+        after * 3 / 4 + after / 2 * u32::from(byte) / 256
+    }
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Session")
+            .field("target", &self.config.target_name)
+            .field("state", &self.state())
+            .field("in_flight", &self.in_flight)
+            .field("pending", &self.pending.len())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,359 @@
+//! Getting a connection, logging in, and getting back after a loss.
+//!
+//! A loss is answered with a new login under the same ISID and TSIH 0: the target then ends the
+//! old session and everything it had under way (session reinstatement, RFC 7143 §6.3.5). A login
+//! through another portal of the same portal group does the same; it is used for the *fence* only:
+//! when somebody has to know that a write left behind is over, and the home portal is away.
+//!
+//! Redirections are followed with a limit. Attempts back off with jitter.
+
+use std::time::{Duration, Instant};
+
+use scsi::Incarnation;
+
+use super::error::{CloseReason, LossReason};
+use super::event::{Action, Event};
+use super::logout::Logout;
+use super::window::CommandWindow;
+use super::{After, Phase, Session};
+use crate::login::{
+    AuthPolicy, LoggedIn, Login, LoginConfig, LoginError, Progress, REDIRECTS_MAX, RedirectTrail,
+    SessionKind,
+};
+use crate::name::{Cid, Portal, Tsih};
+use crate::serial::CmdSn;
+use crate::wire::{Itt, Response};
+
+/// With a fence wanted and another portal at hand, the home portal gets this long to connect.
+const CONNECT_WITH_FENCE: Duration = Duration::from_secs(1);
+
+/// The longest wait between attempts while a fence is wanted.
+const RETRY_WITH_FENCE: Duration = Duration::from_millis(500);
+
+/// What a login is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// To carry commands.
+    Serve,
+    /// To end what the old session left; logged out again at once.
+    Fence,
+}
+
+/// The state of getting back.
+#[derive(Debug)]
+pub(super) struct Reconnect {
+    /// Failed attempts since the last login.
+    failed: u32,
+    /// Of these, with a fence wanted: every other one tries another portal.
+    fence_tries: usize,
+    not_before: Instant,
+    lost_at: Option<Instant>,
+    pub(super) fence_wanted: bool,
+    purpose: Purpose,
+    portal: Option<Portal>,
+    trail: Option<RedirectTrail>,
+    fallback: Option<AuthPolicy>,
+    cmd_sn: CmdSn,
+    pub(super) failures: u64,
+    pub(super) last_failure: Option<(Portal, LossReason)>,
+}
+
+impl Reconnect {
+    pub(super) fn new(now: Instant, cmd_sn: CmdSn) -> Self {
+        Self {
+            failed: 0,
+            fence_tries: 0,
+            not_before: now,
+            lost_at: None,
+            fence_wanted: false,
+            purpose: Purpose::Serve,
+            portal: None,
+            trail: None,
+            fallback: None,
+            cmd_sn,
+            failures: 0,
+            last_failure: None,
+        }
+    }
+
+    /// A target asked to be left alone for a while.
+    pub(super) fn wait_at_least(&mut self, now: Instant, wait: Duration) {
+        self.not_before = self.not_before.max(now + wait);
+    }
+
+    /// The earliest moment for another attempt.
+    pub(super) fn not_before(&self, now: Instant) -> Instant {
+        self.not_before.max(now)
+    }
+}
+
+impl Session {
+    /// Starts an attempt: at the portal a redirection named, at the home portal, or, for a fence,
+    /// at the other portals of the group in turn with the home portal.
+    pub(super) fn connect(&mut self, now: Instant) {
+        let home = self.config.portal.clone();
+        let others = self.config.group_portals.len();
+        let try_other = self.reconnect.fence_wanted && others > 0 && self.reconnect.fence_tries.is_multiple_of(2);
+        let (portal, purpose) = if let Some(portal) = self.reconnect.portal.take() {
+            (portal, self.reconnect.purpose)
+        } else if try_other {
+            let turn = self.reconnect.fence_tries / 2 % others;
+            let other = self.config.group_portals.get(turn).cloned();
+            (other.unwrap_or(home), Purpose::Fence)
+        } else {
+            (home, Purpose::Serve)
+        };
+        if self.reconnect.fence_wanted {
+            self.reconnect.fence_tries += 1;
+        }
+        self.reconnect.purpose = purpose;
+        let mut timeout = self.config.timeouts.connect;
+        if self.reconnect.fence_wanted && others > 0 {
+            timeout = timeout.min(CONNECT_WITH_FENCE);
+        }
+        let cid = Cid(self.connection.cid.0.wrapping_add(1));
+        self.connection.cid = cid;
+        self.connection.portal = portal.clone();
+        self.phase = Phase::Connecting { deadline: now + timeout };
+        self.actions.push_back(Action::Connect { cid, portal, timeout });
+    }
+
+    /// The connection is open.
+    pub fn handle_connected(&mut self, now: Instant, cid: Cid) {
+        if cid != self.connection.cid || !matches!(self.phase, Phase::Connecting { .. }) {
+            return;
+        }
+        self.connection.last_heard = now;
+        let auth = self.reconnect.fallback.take().unwrap_or_else(|| self.config.auth.clone());
+        let config = LoginConfig {
+            initiator_name: self.config.initiator_name.clone(),
+            initiator_alias: self.config.initiator_alias.clone(),
+            session: SessionKind::Normal { target_name: self.config.target_name.clone() },
+            isid: self.config.isid,
+            tsih: Tsih(0),
+            cid,
+            cmd_sn: self.reconnect.cmd_sn,
+            itt: Itt(u32::from(cid.0)),
+            auth,
+            offer: self.config.offer.clone(),
+        };
+        match Login::start(config, &mut *self.entropy) {
+            Ok(login) => {
+                let deadline = now + self.config.timeouts.login;
+                self.phase = Phase::LoggingIn { login: Box::new(login), deadline };
+            }
+            Err(error) => self.lose(now, LossReason::Login(error)),
+        }
+    }
+
+    /// No connection could be opened; `reason` in the system's words.
+    pub fn handle_connect_failed(&mut self, now: Instant, cid: Cid, reason: String) {
+        if cid == self.connection.cid && matches!(self.phase, Phase::Connecting { .. }) {
+            let at = self.retry_at(now);
+            self.attempt_failed(now, at, LossReason::Transport(reason));
+        }
+    }
+
+    /// The peer closed the connection, or the network broke it (`reason`).
+    pub fn handle_lost(&mut self, now: Instant, cid: Cid, reason: Option<String>) {
+        if cid == self.connection.cid {
+            let reason = reason.map_or(LossReason::ClosedByTarget, LossReason::Transport);
+            self.lose(now, reason);
+        }
+    }
+
+    /// A PDU came in the login phase.
+    pub(super) fn login_response(&mut self, now: Instant, pdu: &Response, data: &[u8]) {
+        let Phase::LoggingIn { login, .. } = &mut self.phase else { return };
+        let Response::Login(response) = pdu else {
+            let reason = super::ProtocolError::UnexpectedPdu { pdu: "a PDU other than Login Response" };
+            return self.lose(now, LossReason::Protocol(reason));
+        };
+        match login.handle(response, data) {
+            Ok(Progress::Continue) => {}
+            Ok(Progress::Done(settled)) => self.logged_in(now, *settled),
+            Err(LoginError::Redirected { permanent, portal }) => {
+                self.redirected(now, permanent, portal);
+            }
+            Err(error) => {
+                self.reconnect.fallback = login.fallback().cloned();
+                self.lose(now, LossReason::Login(error));
+            }
+        }
+    }
+
+    fn redirected(&mut self, now: Instant, permanent: bool, to: Portal) {
+        let from = self.connection.portal.clone();
+        let trail = self
+            .reconnect
+            .trail
+            .get_or_insert_with(|| RedirectTrail::new(from.clone(), REDIRECTS_MAX));
+        if let Err(error) = trail.follow(&to) {
+            self.reconnect.trail = None;
+            return self.lose(now, LossReason::Redirect(error));
+        }
+        if permanent && self.reconnect.purpose == Purpose::Serve {
+            self.config.portal = to.clone();
+        }
+        self.push_event(Event::Redirected { from, to: to.clone(), permanent });
+        self.reconnect.portal = Some(to);
+        self.close(After::Again);
+    }
+
+    fn logged_in(&mut self, now: Instant, settled: LoggedIn) {
+        let same_group = self.params.target_portal_group_tag.is_none()
+            || self.params.target_portal_group_tag == settled.session.target_portal_group_tag;
+        let old = self.incarnation;
+        self.stats.logins += 1;
+        self.reconnect.trail = None;
+        self.reconnect.failed = 0;
+        self.reconnect.lost_at = None;
+        self.params = settled.session;
+        self.keys = settled.keys;
+        self.tsih = settled.tsih;
+        self.connection.params = settled.connection;
+        self.connection.exp_stat_sn = settled.exp_stat_sn;
+        self.connection.last_heard = now;
+        self.window = CommandWindow::new(settled.cmd_sn, settled.window);
+        self.controls.reset();
+        let params = &self.connection.params;
+        self.actions.push_back(Action::LoggedIn {
+            cid: self.connection.cid,
+            header_digest: params.header_digest,
+            data_digest: params.data_digest,
+            max_recv_bytes: params.max_recv_bytes,
+        });
+        if same_group {
+            self.mark_over(old);
+        }
+        if self.reconnect.purpose == Purpose::Fence {
+            self.phase = Phase::LoggingOut(Logout::after_fence(now));
+            return self.advance_logout(now);
+        }
+        self.incarnation = Incarnation(old.0 + 1);
+        self.phase = Phase::Up;
+        let portal = self.connection.portal.clone();
+        self.push_event(Event::LoggedIn { incarnation: self.incarnation, portal });
+    }
+
+    /// Every life up to this one is over at the target.
+    pub(super) fn mark_over(&mut self, incarnation: Incarnation) {
+        self.reconnect.fence_wanted = false;
+        self.reconnect.fence_tries = 0;
+        if self.over < incarnation {
+            self.over = incarnation;
+            self.push_event(Event::Fenced { incarnation });
+        }
+    }
+
+    /// Somebody needs to know that `incarnation` is over: cut it if it is alive, and reinstate
+    /// the session through any portal of the group.
+    pub fn want_fence(&mut self, now: Instant, incarnation: Incarnation) {
+        if self.over >= incarnation || incarnation > self.incarnation {
+            return;
+        }
+        self.reconnect.fence_wanted = true;
+        match &mut self.phase {
+            Phase::Up | Phase::LoggingOut(_) => self.lose(now, LossReason::Fenced),
+            Phase::Waiting { at } => *at = (*at).min(now.max(self.reconnect.not_before)),
+            Phase::Connecting { deadline } if !self.config.group_portals.is_empty() => {
+                *deadline = (*deadline).min(now + CONNECT_WITH_FENCE);
+            }
+            Phase::Connecting { .. }
+            | Phase::LoggingIn { .. }
+            | Phase::Closing(_)
+            | Phase::Closed => {}
+        }
+    }
+
+    /// The connection is of no use any more.
+    pub(super) fn lose(&mut self, now: Instant, reason: LossReason) {
+        match self.phase {
+            Phase::Up | Phase::LoggingOut(_) => {
+                self.stats.losses += 1;
+                self.reconnect.lost_at.get_or_insert(now);
+                if self.config.honour_time2wait && self.reconnect.purpose == Purpose::Serve {
+                    let wait = Duration::from_secs(u64::from(self.params.time2wait_s));
+                    self.reconnect.wait_at_least(now, wait);
+                }
+                let incarnation = self.incarnation;
+                self.push_event(Event::Lost { incarnation, reason: reason.clone() });
+                let leaving = matches!(&self.phase, Phase::LoggingOut(logout) if logout.is_final());
+                let after = if leaving {
+                    After::Closed(CloseReason::LoggedOut)
+                } else {
+                    let at = self.reconnect.not_before(now);
+                    After::Retry { at, reason, failed: self.reconnect.purpose == Purpose::Fence }
+                };
+                self.close(after);
+            }
+            Phase::Connecting { .. } | Phase::LoggingIn { .. } => {
+                let at = self.retry_at(now);
+                self.close(After::Retry { at, reason, failed: true });
+            }
+            Phase::Waiting { .. } | Phase::Closing(_) | Phase::Closed => {}
+        }
+    }
+
+    /// Has the driver close the connection abortively: what the network stack still holds of it
+    /// must not be sent later.
+    pub(super) fn close(&mut self, after: After) {
+        self.actions.push_back(Action::Close { cid: self.connection.cid, abort: true });
+        self.phase = Phase::Closing(after);
+    }
+
+    /// The connection is closed; `written` bytes of its stream had been handed to the network.
+    ///
+    /// The driver gives lent memory back before.
+    pub fn handle_closed(&mut self, now: Instant, cid: Cid, written: u64) {
+        if cid != self.connection.cid {
+            return;
+        }
+        let Phase::Closing(after) = std::mem::replace(&mut self.phase, Phase::Closed) else {
+            // The driver never closes on its own.
+            debug_assert!(false, "closed without being asked to");
+            return;
+        };
+        self.end_all_tasks(written);
+        self.controls.reset();
+        match after {
+            After::Closed(reason) => self.end(reason),
+            After::Again => self.connect(now),
+            After::Retry { at, reason, failed: false } => {
+                self.reconnect.last_failure = Some((self.connection.portal.clone(), reason));
+                self.phase = Phase::Waiting { at };
+            }
+            After::Retry { at, reason, failed: true } => self.attempt_failed(now, at, reason),
+        }
+    }
+
+    fn attempt_failed(&mut self, now: Instant, at: Instant, reason: LossReason) {
+        let portal = self.connection.portal.clone();
+        self.reconnect.failed = self.reconnect.failed.saturating_add(1);
+        self.reconnect.failures += 1;
+        self.reconnect.last_failure = Some((portal.clone(), reason.clone()));
+        let since = *self.reconnect.lost_at.get_or_insert(now);
+        if self.config.give_up_after.is_some_and(|limit| now >= since + limit) {
+            return self.end(CloseReason::GaveUp { portal, last: reason });
+        }
+        let at = if self.reconnect.fallback.is_some() { now } else { at };
+        let next_in = at.saturating_duration_since(now);
+        self.push_event(Event::AttemptFailed { portal, reason, next_in });
+        self.phase = Phase::Waiting { at };
+    }
+
+    pub(super) fn end(&mut self, reason: CloseReason) {
+        self.phase = Phase::Closed;
+        self.push_event(Event::Closed { reason });
+    }
+
+    fn retry_at(&mut self, now: Instant) -> Instant {
+        let backoff = self.config.backoff;
+        let doubled = backoff.first.saturating_mul(1 << self.reconnect.failed.min(16));
+        let mut wait = self.jitter(doubled.min(backoff.max));
+        if self.reconnect.fence_wanted {
+            wait = wait.min(RETRY_WITH_FENCE);
+        }
+        (now + wait).max(self.reconnect.not_before)
+    }
+}

@@ -1,0 +1,81 @@
+//! A session as people see it.
+
+use scsi::{Incarnation, NexusState};
+
+use super::error::LossReason;
+use super::stats::SessionStats;
+use super::{Phase, Session};
+use crate::name::{IscsiName, Isid, Portal, Tsih};
+use crate::text::{ConnectionParams, NegotiatedKey, SessionParams};
+
+/// One session at one moment.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct SessionSnapshot {
+    /// The target.
+    pub target_name: IscsiName,
+    /// What the session is doing.
+    pub state: NexusState,
+    /// The same in words: "logged in", "connecting", ….
+    pub phase: &'static str,
+    /// The newest life.
+    pub incarnation: Incarnation,
+    /// The portal it belongs to.
+    pub home: Portal,
+    /// The portal in use or tried last.
+    pub portal: Portal,
+    /// Our part of the session identifier.
+    pub isid: Isid,
+    /// The target's session handle; 0 before the first login.
+    pub tsih: Tsih,
+    /// In force, or last in force.
+    pub session: SessionParams,
+    /// In force, or last in force.
+    pub connection: ConnectionParams,
+    /// Requested and negotiated side by side.
+    pub keys: Vec<NegotiatedKey>,
+    /// Commands that may be under way at the target at once, by its window.
+    pub window: u32,
+    /// Commands under way.
+    pub in_flight: usize,
+    /// Attempts that failed since the session was made.
+    pub failures: u64,
+    /// What went wrong last, and where.
+    pub last_failure: Option<(Portal, LossReason)>,
+    /// Counters.
+    pub stats: SessionStats,
+}
+
+impl Session {
+    /// The session at this moment.
+    #[must_use]
+    pub fn snapshot(&self) -> SessionSnapshot {
+        let portal = self.connection.portal.clone();
+        SessionSnapshot {
+            target_name: self.config.target_name.clone(),
+            state: self.state(),
+            phase: match self.phase {
+                Phase::Waiting { .. } => "waiting to reconnect",
+                Phase::Connecting { .. } => "connecting",
+                Phase::LoggingIn { .. } => "logging in",
+                Phase::Up => "logged in",
+                Phase::LoggingOut(_) => "logging out",
+                Phase::Closing(_) => "closing",
+                Phase::Closed => "closed",
+            },
+            incarnation: self.incarnation,
+            home: self.config.portal.clone(),
+            portal,
+            isid: self.config.isid,
+            tsih: self.tsih,
+            session: self.params.clone(),
+            connection: self.connection.params.clone(),
+            keys: self.keys.clone(),
+            window: self.window.size(),
+            in_flight: self.in_flight,
+            failures: self.reconnect.failures,
+            last_failure: self.reconnect.last_failure.clone(),
+            stats: self.stats,
+        }
+    }
+}

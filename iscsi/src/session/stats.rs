@@ -1,0 +1,29 @@
+//! Counters of one session.
+
+/// What a session has done since it was made. Counts only rise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct SessionStats {
+    /// SCSI commands sent.
+    pub commands: u64,
+    /// Payload bytes received in Data-In.
+    pub read_bytes: u64,
+    /// Payload bytes sent, immediate or in Data-Out.
+    pub written_bytes: u64,
+    /// Successful logins.
+    pub logins: u64,
+    /// Connections lost.
+    pub losses: u64,
+    /// Commands that had no answer in time.
+    pub timeouts: u64,
+    /// ABORT TASK requests sent.
+    pub aborts: u64,
+    /// LOGICAL UNIT RESET requests sent.
+    pub lu_resets: u64,
+    /// Answers to tasks that had been given up.
+    pub late_answers: u64,
+    /// Digest errors seen.
+    pub digest_errors: u64,
+    /// NOP-Outs sent to see whether the target is there.
+    pub pings: u64,
+}

@@ -1,0 +1,184 @@
+//! The task table: one slot per command, found by index, guarded by generation.
+//!
+//! An initiator task tag is `generation:16 | index:16`. A slot is used again only under the next
+//! generation, and only when no answer can come for the old tag any more, so a late answer never
+//! meets another command's memory. Index 0x8000 and above are control tags (NOP-Out, task
+//! management, logout).
+//!
+//! The table is sized once; nothing here allocates per command.
+
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+use scsi::{Cdb, DataPhase, Incarnation, Lun, Outcome, TaskAttribute};
+
+use super::read::ReadProgress;
+use super::write::WriteProgress;
+use crate::serial::CmdSn;
+use crate::wire::Itt;
+
+/// First index of control tags.
+pub(super) const CONTROL_INDEX: u16 = 0x8000;
+
+/// Names a submitted command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct TaskKey {
+    pub(super) index: u16,
+    pub(super) generation: u16,
+}
+
+impl TaskKey {
+    pub(super) fn itt(self) -> Itt {
+        Itt(u32::from(self.generation) << 16 | u32::from(self.index))
+    }
+
+    pub(super) fn from_itt(itt: Itt) -> Self {
+        let [g1, g0, i1, i0] = itt.0.to_be_bytes();
+        Self { index: u16::from_be_bytes([i1, i0]), generation: u16::from_be_bytes([g1, g0]) }
+    }
+}
+
+/// How far a task is on its way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// Waiting for the command window.
+    Pending,
+    /// Encoded; the stream positions say how much of it left.
+    Sent,
+    /// Ended; waiting to be picked up.
+    Done,
+}
+
+/// What is being done to end a task that has no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// Nothing.
+    No,
+    /// ABORT TASK or LOGICAL UNIT RESET is to be sent, or has been, and no answer is in yet.
+    /// The tag stays in quarantine until then.
+    Asked,
+}
+
+/// One command.
+#[derive(Debug)]
+pub(super) struct Task {
+    pub(super) generation: u16,
+    pub(super) stage: Stage,
+    pub(super) lun: Lun,
+    /// Taken when encoded.
+    pub(super) cdb: Option<Cdb>,
+    pub(super) operation_code: u8,
+    pub(super) attribute: TaskAttribute,
+    pub(super) incarnation: Incarnation,
+    pub(super) timeout: Duration,
+    /// When the transport starts to end it.
+    pub(super) deadline: Instant,
+    /// Memory; `None` in place of a read buffer while the driver has it on loan.
+    pub(super) data: DataPhase,
+    pub(super) lent: bool,
+    pub(super) expected_bytes: u32,
+    pub(super) cmd_sn: CmdSn,
+    /// Where the command's own PDU begins and ends in the connection's stream.
+    pub(super) stream: (u64, u64),
+    pub(super) read: ReadProgress,
+    pub(super) write: WriteProgress,
+    pub(super) ending: Ending,
+    /// The caller does not wait any more.
+    pub(super) abandoned: bool,
+    pub(super) timed_out: bool,
+    pub(super) waker: Option<Waker>,
+    pub(super) outcome: Option<Outcome>,
+}
+
+/// All slots of a session.
+#[derive(Debug)]
+pub(super) struct TaskTable {
+    slots: Vec<Option<Task>>,
+    generations: Vec<u16>,
+    free: Vec<u16>,
+}
+
+impl TaskTable {
+    /// `capacity` slots, between 1 and 4,096. `generation` starts the tags of every slot.
+    pub(super) fn new(capacity: u16, generation: u16) -> Self {
+        let capacity = capacity.clamp(1, 4096);
+        Self {
+            slots: (0..capacity).map(|_| None).collect(),
+            generations: vec![generation; usize::from(capacity)],
+            free: (0..capacity).rev().collect(),
+        }
+    }
+
+    /// Takes a free slot; `None` when all are in use.
+    pub(super) fn insert(&mut self, make: impl FnOnce(u16) -> Task) -> Option<TaskKey> {
+        let index = self.free.pop()?;
+        let generation = self.generations.get(usize::from(index)).copied().unwrap_or_default();
+        if let Some(slot) = self.slots.get_mut(usize::from(index)) {
+            *slot = Some(make(generation));
+        }
+        Some(TaskKey { index, generation })
+    }
+
+    /// Frees a slot; its tag is never used again before 65,535 others of the slot were.
+    pub(super) fn remove(&mut self, index: u16) -> Option<Task> {
+        let task = self.slots.get_mut(usize::from(index))?.take()?;
+        if let Some(generation) = self.generations.get_mut(usize::from(index)) {
+            // The all-ones tag is reserved; index 0xffff is never used, so any generation is fine.
+            *generation = generation.wrapping_add(1);
+        }
+        self.free.push(index);
+        Some(task)
+    }
+
+    pub(super) fn get(&self, key: TaskKey) -> Option<&Task> {
+        self.at(key.index).filter(|task| task.generation == key.generation)
+    }
+
+    pub(super) fn get_mut(&mut self, key: TaskKey) -> Option<&mut Task> {
+        self.at_mut(key.index).filter(|task| task.generation == key.generation)
+    }
+
+    pub(super) fn at(&self, index: u16) -> Option<&Task> {
+        self.slots.get(usize::from(index))?.as_ref()
+    }
+
+    pub(super) fn at_mut(&mut self, index: u16) -> Option<&mut Task> {
+        self.slots.get_mut(usize::from(index))?.as_mut()
+    }
+
+    /// Whether the tag was one of ours once.
+    pub(super) fn was_used(&self, key: TaskKey) -> bool {
+        usize::from(key.index) < self.slots.len()
+    }
+
+    /// Slots in use.
+    pub(super) fn len(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
+    pub(super) fn capacity(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Indices of the slots in use, in order.
+    pub(super) fn indices(&self) -> impl Iterator<Item = u16> + use<> {
+        let used: Vec<u16> = (0..)
+            .zip(&self.slots)
+            .filter(|(_, slot)| slot.is_some())
+            .map(|(index, _)| index)
+            .collect();
+        used.into_iter()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tags_name_slot_and_generation() {
+        let key = TaskKey { index: 0x1234, generation: 0xabcd };
+        assert_eq!(key.itt(), Itt(0xabcd_1234));
+        assert_eq!(TaskKey::from_itt(key.itt()), key);
+    }
+}
