@@ -15,13 +15,18 @@ impl Session {
     /// Events 0 to 5 and 255; anything else is reported and otherwise ignored.
     pub(super) fn async_message(&mut self, now: Instant, message: &AsyncMessage) {
         let name = event_name(message.event);
-        self.push_event(Event::Async { event: message.event, name, lun: message.lun });
+        self.push_event(Event::Async {
+            event: message.event,
+            name,
+            lun: message.lun,
+        });
         let seconds = |value: u16| Duration::from_secs(u64::from(value));
         match message.event {
             // 4 asks for a negotiation, or a logout; a new login negotiates everything.
             1 | 4 => self.logout_requested(now, seconds(message.parameter3)),
             2 | 3 => {
-                self.reconnect.wait_at_least(now, seconds(message.parameter2));
+                self.reconnect
+                    .wait_at_least(now, seconds(message.parameter2));
                 self.lose(now, LossReason::DropAnnounced(message.event));
             }
             5 => self.tasks_terminated(message),
@@ -34,8 +39,13 @@ impl Session {
     /// Nothing says when they are over, so a write among them may still run.
     fn tasks_terminated(&mut self, message: &AsyncMessage) {
         for index in self.tasks.indices() {
-            let Some(task) = self.tasks.at(index) else { continue };
-            let key = TaskKey { index, generation: task.generation };
+            let Some(task) = self.tasks.at(index) else {
+                continue;
+            };
+            let key = TaskKey {
+                index,
+                generation: task.generation,
+            };
             if task.lun != message.lun || task.stage != Stage::Sent {
                 continue;
             }
@@ -46,7 +56,8 @@ impl Session {
             let kind = DeliveryErrorKind::Aborted;
             self.finish(key, Outcome::Failed(DeliveryError { kind, certainty }));
         }
-        self.controls.push(Control::Acknowledge { lun: message.lun });
+        self.controls
+            .push(Control::Acknowledge { lun: message.lun });
     }
 }
 

@@ -24,7 +24,12 @@ impl Session {
     /// # Errors
     /// The command's completion, when it cannot be carried: the session is down or closed, the
     /// command is meant for another life, or no slot is free.
-    pub fn submit(&mut self, now: Instant, lun: Lun, command: Command) -> Result<TaskKey, Completion> {
+    pub fn submit(
+        &mut self,
+        now: Instant,
+        lun: Lun,
+        command: Command,
+    ) -> Result<TaskKey, Completion> {
         let refusal = match self.state() {
             NexusState::Up(life) if command.only_in.is_none_or(|only| only == life) => None,
             NexusState::Closed => Some(DeliveryErrorKind::Closed),
@@ -70,39 +75,60 @@ impl Session {
             });
         };
         self.pending.push_back(key);
-        self.next_deadline = Some(self.next_deadline.map_or(deadline, |next| next.min(deadline)));
+        self.next_deadline = Some(
+            self.next_deadline
+                .map_or(deadline, |next| next.min(deadline)),
+        );
         Ok(key)
     }
 
     fn refuse(&self, command: Command, kind: DeliveryErrorKind) -> Completion {
-        Completion { outcome: not_sent(kind), data: command.data, incarnation: self.incarnation }
+        Completion {
+            outcome: not_sent(kind),
+            data: command.data,
+            incarnation: self.incarnation,
+        }
     }
 
     /// Picks up the completion of a command, or leaves a waker for it.
     ///
     /// A key that was picked up or abandoned before stays pending for ever.
     pub fn poll_task(&mut self, key: TaskKey, waker: &Waker) -> Poll<Completion> {
-        let Some(task) = self.tasks.get_mut(key) else { return Poll::Pending };
+        let Some(task) = self.tasks.get_mut(key) else {
+            return Poll::Pending;
+        };
         if task.lent || task.outcome.is_none() {
-            if !task.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
+            if !task
+                .waker
+                .as_ref()
+                .is_some_and(|known| known.will_wake(waker))
+            {
                 task.waker = Some(waker.clone());
             }
             return Poll::Pending;
         }
-        let Some(outcome) = task.outcome.take() else { return Poll::Pending };
+        let Some(outcome) = task.outcome.take() else {
+            return Poll::Pending;
+        };
         let data = std::mem::take(&mut task.data);
         let incarnation = task.incarnation;
         task.abandoned = true;
         if task.ending == Ending::No {
             self.free(key);
         }
-        Poll::Ready(Completion { outcome, data, incarnation })
+        Poll::Ready(Completion {
+            outcome,
+            data,
+            incarnation,
+        })
     }
 
     /// The caller does not wait any more. A command that was not sent is forgotten; one that was
     /// is aborted, and keeps its memory until no answer can come any more.
     pub fn abandon(&mut self, now: Instant, key: TaskKey) {
-        let Some(task) = self.tasks.get_mut(key).filter(|task| !task.abandoned) else { return };
+        let Some(task) = self.tasks.get_mut(key).filter(|task| !task.abandoned) else {
+            return;
+        };
         task.abandoned = true;
         task.waker = None;
         match task.stage {
@@ -112,7 +138,11 @@ impl Session {
             }
             Stage::Sent => {
                 self.controls.note_abandoned(1);
-                if self.tasks.get(key).is_some_and(|task| task.ending == Ending::No) {
+                if self
+                    .tasks
+                    .get(key)
+                    .is_some_and(|task| task.ending == Ending::No)
+                {
                     self.ask_abort(now, key, Abort::Abandoned);
                 }
             }
@@ -133,8 +163,13 @@ impl Session {
     /// Sends pending commands while the window is open and the batch has room.
     pub(super) fn transmit_commands(&mut self, out: &mut Transmit) {
         while !out.is_full() && self.window.is_open() {
-            let Some(key) = self.pending.pop_front() else { return };
-            let Some(task) = self.tasks.get_mut(key).filter(|task| task.stage == Stage::Pending)
+            let Some(key) = self.pending.pop_front() else {
+                return;
+            };
+            let Some(task) = self
+                .tasks
+                .get_mut(key)
+                .filter(|task| task.stage == Stage::Pending)
             else {
                 continue;
             };
@@ -143,7 +178,10 @@ impl Session {
                 DataPhase::Write(_) => {
                     Opening::new(task.expected_bytes, &self.params, &self.connection.params)
                 }
-                DataPhase::None | DataPhase::Read(_) => Opening { immediate: 0, unsolicited_end: 0 },
+                DataPhase::None | DataPhase::Read(_) => Opening {
+                    immediate: 0,
+                    unsolicited_end: 0,
+                },
             };
             task.cmd_sn = self.window.take();
             let pdu = ScsiCommand {
@@ -171,7 +209,10 @@ impl Session {
             task.stage = Stage::Sent;
             let begin = out.queued();
             self.stats.written_bytes += u64::from(opening.immediate);
-            let lengths = Lengths { ahs_bytes, data_bytes: opening.immediate };
+            let lengths = Lengths {
+                ahs_bytes,
+                data_bytes: opening.immediate,
+            };
             out.push(&pdu.encode(lengths), &extended, immediate);
             task.stream = (begin, out.queued());
             if task.write.is_sending() {
@@ -184,7 +225,11 @@ impl Session {
 
     /// Ends a task. Its memory goes back as soon as the driver has none of it.
     pub(super) fn finish(&mut self, key: TaskKey, outcome: Outcome) {
-        let Some(task) = self.tasks.get_mut(key).filter(|task| task.stage != Stage::Done) else {
+        let Some(task) = self
+            .tasks
+            .get_mut(key)
+            .filter(|task| task.stage != Stage::Done)
+        else {
             return;
         };
         if task.stage == Stage::Sent {
@@ -202,7 +247,9 @@ impl Session {
 
     /// The task has an outcome and its memory: tell whoever waits, or free it.
     pub(super) fn settle_task(&mut self, key: TaskKey) {
-        let Some(task) = self.tasks.get_mut(key) else { return };
+        let Some(task) = self.tasks.get_mut(key) else {
+            return;
+        };
         if let Some(waker) = task.waker.take() {
             self.wakes.push(waker);
         }
@@ -215,7 +262,9 @@ impl Session {
 
     /// The tag's quarantine is over.
     pub(super) fn release_tag(&mut self, key: TaskKey) {
-        let Some(task) = self.tasks.get_mut(key) else { return };
+        let Some(task) = self.tasks.get_mut(key) else {
+            return;
+        };
         task.ending = Ending::No;
         if task.stage == Stage::Done && task.abandoned && !task.lent {
             self.free(key);
@@ -234,8 +283,13 @@ impl Session {
         self.pending.clear();
         self.sending.clear();
         for index in self.tasks.indices() {
-            let Some(task) = self.tasks.at(index) else { continue };
-            let key = TaskKey { index, generation: task.generation };
+            let Some(task) = self.tasks.at(index) else {
+                continue;
+            };
+            let key = TaskKey {
+                index,
+                generation: task.generation,
+            };
             let (begin, end) = task.stream;
             let certainty = match task.stage {
                 Stage::Pending => Certainty::NotSent,
@@ -256,5 +310,8 @@ impl Session {
 }
 
 fn not_sent(kind: DeliveryErrorKind) -> Outcome {
-    Outcome::Failed(DeliveryError { kind, certainty: Certainty::NotSent })
+    Outcome::Failed(DeliveryError {
+        kind,
+        certainty: Certainty::NotSent,
+    })
 }

@@ -81,7 +81,10 @@ pub struct Keepalive {
 
 impl Default for Keepalive {
     fn default() -> Self {
-        Self { interval: Duration::from_secs(5), timeout: Duration::from_secs(5) }
+        Self {
+            interval: Duration::from_secs(5),
+            timeout: Duration::from_secs(5),
+        }
     }
 }
 
@@ -123,6 +126,9 @@ pub struct Backoff {
 
 impl Default for Backoff {
     fn default() -> Self {
-        Self { first: Duration::from_millis(250), max: Duration::from_secs(15) }
+        Self {
+            first: Duration::from_millis(250),
+            max: Duration::from_secs(15),
+        }
     }
 }

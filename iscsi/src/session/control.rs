@@ -9,12 +9,12 @@ use scsi::Lun;
 
 use super::Session;
 use super::task::{CONTROL_INDEX, TaskKey};
+use crate::name::Cid;
 use crate::serial::{CmdSn, DataSn};
 use crate::wire::transmit::Transmit;
 use crate::wire::{
     Itt, Lengths, LogoutReason, LogoutRequest, NopOut, TaskFunction, TaskRequest, Ttt,
 };
-use crate::name::Cid;
 
 /// Answers to a target's pings that may wait at once; a target that asks faster than it reads
 /// gets only the newest answered.
@@ -81,16 +81,21 @@ impl Controls {
     pub(super) fn push_reply(&mut self, control: Control) {
         let waiting = |control: &Control| matches!(control, Control::Reply { .. });
         if self.queue.iter().filter(|control| waiting(control)).count() >= REPLIES_MAX
-            && let Some(oldest) = self.queue.iter().position(waiting) {
-                self.queue.remove(oldest);
-            }
+            && let Some(oldest) = self.queue.iter().position(waiting)
+        {
+            self.queue.remove(oldest);
+        }
         self.queue.push_back(control);
     }
 
     /// A tag that no task has and that no other control PDU has had for a long time.
     pub(super) fn tag(&mut self) -> Itt {
         self.last = self.last.wrapping_add(1);
-        TaskKey { index: CONTROL_INDEX, generation: self.last }.itt()
+        TaskKey {
+            index: CONTROL_INDEX,
+            generation: self.last,
+        }
+        .itt()
     }
 
     pub(super) fn ending_due(&self) -> Option<Instant> {
@@ -121,7 +126,9 @@ impl Session {
     /// Sends what is queued.
     pub(super) fn transmit_controls(&mut self, now: Instant, out: &mut Transmit) {
         while !out.is_full() {
-            let Some(control) = self.controls.queue.pop_front() else { return };
+            let Some(control) = self.controls.queue.pop_front() else {
+                return;
+            };
             self.transmit_control(now, control, out);
         }
     }
@@ -138,7 +145,9 @@ impl Session {
                 self.nop_out(lun, Itt::RESERVED, Ttt::RESERVED, Bytes::new(), out);
             }
             Control::Abort { itt, key } => {
-                let Some(task) = self.tasks.get(key) else { return };
+                let Some(task) = self.tasks.get(key) else {
+                    return;
+                };
                 self.stats.aborts += 1;
                 let (lun, cmd_sn) = (task.lun, task.cmd_sn);
                 self.task_request(TaskFunction::AbortTask, lun, itt, key.itt(), cmd_sn, out);
@@ -179,7 +188,14 @@ impl Session {
             exp_stat_sn: self.connection.exp_stat_sn,
         };
         let data_bytes = u32::try_from(data.len()).unwrap_or(u32::MAX);
-        out.push(&pdu.encode(Lengths { ahs_bytes: 0, data_bytes }), &[], data);
+        out.push(
+            &pdu.encode(Lengths {
+                ahs_bytes: 0,
+                data_bytes,
+            }),
+            &[],
+            data,
+        );
     }
 
     fn task_request(

@@ -29,8 +29,13 @@ impl Session {
         }
         let mut next: Option<Instant> = None;
         for index in self.tasks.indices() {
-            let Some(task) = self.tasks.at(index) else { continue };
-            let key = TaskKey { index, generation: task.generation };
+            let Some(task) = self.tasks.at(index) else {
+                continue;
+            };
+            let key = TaskKey {
+                index,
+                generation: task.generation,
+            };
             let deadline = task.deadline;
             if task.stage == Stage::Done || task.ending == Ending::Asked {
                 continue;
@@ -45,8 +50,13 @@ impl Session {
     }
 
     fn overdue(&mut self, now: Instant, key: TaskKey) {
-        let Some(task) = self.tasks.get_mut(key) else { return };
-        let event = Event::CommandTimedOut { lun: task.lun, operation_code: task.operation_code };
+        let Some(task) = self.tasks.get_mut(key) else {
+            return;
+        };
+        let event = Event::CommandTimedOut {
+            lun: task.lun,
+            operation_code: task.operation_code,
+        };
         task.timed_out = true;
         let stage = task.stage;
         self.stats.timeouts += 1;
@@ -61,18 +71,20 @@ impl Session {
     }
 
     pub(super) fn ask_abort(&mut self, now: Instant, key: TaskKey, why: Abort) {
-        let Some(task) = self.tasks.get_mut(key) else { return };
+        let Some(task) = self.tasks.get_mut(key) else {
+            return;
+        };
         task.ending = Ending::Asked;
         let itt = self.controls.tag();
         let deadline = now + self.config.timeouts.abort_task;
-        self.controls.asked.push((itt, Asked::Abort { key, why }, deadline));
+        self.controls
+            .asked
+            .push((itt, Asked::Abort { key, why }, deadline));
         self.controls.push(Control::Abort { itt, key });
     }
 
     fn ask_reset(&mut self, now: Instant, lun: Lun) {
-        let pending = |(_, asked, _): &(Itt, Asked, Instant)| {
-            matches!(asked, Asked::Reset { lun: other, .. } if *other == lun)
-        };
+        let pending = |(_, asked, _): &(Itt, Asked, Instant)| matches!(asked, Asked::Reset { lun: other, .. } if *other == lun);
         if self.controls.asked.iter().any(pending) {
             return;
         }
@@ -80,7 +92,9 @@ impl Session {
         let deadline = now + self.config.timeouts.lu_reset;
         // The CmdSN is set when the request is encoded: the tasks before it are affected.
         let cmd_sn = CmdSn(0);
-        self.controls.asked.push((itt, Asked::Reset { lun, cmd_sn }, deadline));
+        self.controls
+            .asked
+            .push((itt, Asked::Reset { lun, cmd_sn }, deadline));
         self.controls.push(Control::Reset { itt, lun });
     }
 
@@ -90,9 +104,15 @@ impl Session {
         now: Instant,
         response: &TaskResponse,
     ) -> Result<(), ProtocolError> {
-        let at = self.controls.asked.iter().position(|(itt, ..)| *itt == response.itt);
+        let at = self
+            .controls
+            .asked
+            .iter()
+            .position(|(itt, ..)| *itt == response.itt);
         let Some(at) = at else {
-            return Err(ProtocolError::UnknownTask { itt: response.itt.0 });
+            return Err(ProtocolError::UnknownTask {
+                itt: response.itt.0,
+            });
         };
         let (_, asked, _) = self.controls.asked.swap_remove(at);
         let over = matches!(response.response, COMPLETE | NO_SUCH_TASK | NO_SUCH_LUN);
@@ -111,14 +131,21 @@ impl Session {
 
     /// A task management request was rejected, which answers it.
     pub(super) fn task_request_rejected(&mut self, now: Instant, itt: Itt) {
-        let Some(at) = self.controls.asked.iter().position(|(tag, ..)| *tag == itt) else { return };
+        let Some(at) = self.controls.asked.iter().position(|(tag, ..)| *tag == itt) else {
+            return;
+        };
         let (_, asked, _) = self.controls.asked.swap_remove(at);
         self.ending_failed(now, asked);
     }
 
     /// Requests without an answer in time.
     pub(super) fn ending_timeouts(&mut self, now: Instant) {
-        while let Some(at) = self.controls.asked.iter().position(|(_, _, due)| *due <= now) {
+        while let Some(at) = self
+            .controls
+            .asked
+            .iter()
+            .position(|(_, _, due)| *due <= now)
+        {
             let (_, asked, _) = self.controls.asked.swap_remove(at);
             self.ending_failed(now, asked);
         }
@@ -132,7 +159,9 @@ impl Session {
     }
 
     fn abort_failed(&mut self, now: Instant, key: TaskKey, why: Abort) {
-        let Some(task) = self.tasks.get_mut(key) else { return };
+        let Some(task) = self.tasks.get_mut(key) else {
+            return;
+        };
         if task.stage == Stage::Done {
             // It was answered meanwhile; only the abort was not. The tag can be used again once
             // the next generation makes it another tag.
@@ -148,14 +177,18 @@ impl Session {
                 task.ending = Ending::No;
                 task.deadline = now + task.timeout;
                 let deadline = task.deadline;
-                self.next_deadline =
-                    Some(self.next_deadline.map_or(deadline, |next| next.min(deadline)));
+                self.next_deadline = Some(
+                    self.next_deadline
+                        .map_or(deadline, |next| next.min(deadline)),
+                );
             }
         }
     }
 
     fn end_aborted(&mut self, key: TaskKey) {
-        let Some(task) = self.tasks.get(key) else { return };
+        let Some(task) = self.tasks.get(key) else {
+            return;
+        };
         let kind = if task.timed_out {
             DeliveryErrorKind::TimedOut
         } else {
@@ -169,8 +202,13 @@ impl Session {
     /// logical units are not.
     fn end_lun(&mut self, lun: Lun, reset: CmdSn) {
         for index in self.tasks.indices() {
-            let Some(task) = self.tasks.at(index) else { continue };
-            let key = TaskKey { index, generation: task.generation };
+            let Some(task) = self.tasks.at(index) else {
+                continue;
+            };
+            let key = TaskKey {
+                index,
+                generation: task.generation,
+            };
             if task.lun == lun && task.stage == Stage::Sent && task.cmd_sn.precedes(reset) {
                 self.controls.asked.retain(
                     |(_, asked, _)| !matches!(asked, Asked::Abort { key: other, .. } if *other == key),

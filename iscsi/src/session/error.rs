@@ -148,7 +148,9 @@ pub enum LossReason {
     #[error("no answer to a NOP-Out within {0:?}")]
     KeepaliveTimeout(std::time::Duration),
     /// A command could not be ended otherwise.
-    #[error("a command without an answer could be ended neither by ABORT TASK nor by LOGICAL UNIT RESET")]
+    #[error(
+        "a command without an answer could be ended neither by ABORT TASK nor by LOGICAL UNIT RESET"
+    )]
     TaskStuck,
     /// The target broke the protocol.
     #[error(transparent)]

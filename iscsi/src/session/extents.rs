@@ -12,7 +12,10 @@ pub(super) struct Extents(SmallVec<[(u32, u32); 2]>);
 impl Extents {
     /// Bytes from offset 0 to the first hole.
     pub(super) fn leading(&self) -> u32 {
-        self.0.first().filter(|extent| extent.0 == 0).map_or(0, |extent| extent.1)
+        self.0
+            .first()
+            .filter(|extent| extent.0 == 0)
+            .map_or(0, |extent| extent.1)
     }
 
     /// Adds `[from, to)`; `false` when it overlaps what is there, or there are too many holes.
@@ -54,7 +57,10 @@ mod tests {
 
     fn extents(parts: &[(u32, u32)]) -> Option<Vec<(u32, u32)>> {
         let mut sut = Extents::default();
-        parts.iter().all(|&(from, to)| sut.add(from, to)).then(|| sut.0.to_vec())
+        parts
+            .iter()
+            .all(|&(from, to)| sut.add(from, to))
+            .then(|| sut.0.to_vec())
     }
 
     #[test]
@@ -62,7 +68,10 @@ mod tests {
         assert_eq!(extents(&[(0, 4), (4, 8)]), Some(vec![(0, 8)]));
         assert_eq!(extents(&[(4, 8), (0, 4)]), Some(vec![(0, 8)]));
         assert_eq!(extents(&[(0, 2), (6, 8), (2, 6)]), Some(vec![(0, 8)]));
-        assert_eq!(extents(&[(6, 8), (2, 4), (0, 1)]), Some(vec![(0, 1), (2, 4), (6, 8)]));
+        assert_eq!(
+            extents(&[(6, 8), (2, 4), (0, 1)]),
+            Some(vec![(0, 1), (2, 4), (6, 8)])
+        );
     }
 
     #[test]

@@ -37,7 +37,11 @@ enum Step {
 impl Logout {
     /// Right after a login that only served as a fence.
     pub(super) fn after_fence(now: Instant) -> Self {
-        Self { why: Why::Fence, step: Step::Draining, deadline: now }
+        Self {
+            why: Why::Fence,
+            step: Step::Draining,
+            deadline: now,
+        }
     }
 
     pub(super) fn deadline(&self) -> Instant {
@@ -70,20 +74,30 @@ impl Session {
     pub(super) fn logout_requested(&mut self, now: Instant, limit: Duration) {
         if matches!(self.phase, Phase::Up) {
             // Half of the time is left for the Logout itself.
-            self.start_logout(now, Why::Target, (limit / 2).min(self.config.timeouts.logout));
+            self.start_logout(
+                now,
+                Why::Target,
+                (limit / 2).min(self.config.timeouts.logout),
+            );
         }
     }
 
     fn start_logout(&mut self, now: Instant, why: Why, drain: Duration) {
         let deadline = now + drain;
-        self.phase = Phase::LoggingOut(Logout { why, step: Step::Draining, deadline });
+        self.phase = Phase::LoggingOut(Logout {
+            why,
+            step: Step::Draining,
+            deadline,
+        });
         self.advance_logout(now);
     }
 
     /// Sends the Logout once nothing is under way, or the time for that is up.
     pub(super) fn advance_logout(&mut self, now: Instant) {
         let drained = self.in_flight == 0 && self.pending.is_empty();
-        let Phase::LoggingOut(logout) = &mut self.phase else { return };
+        let Phase::LoggingOut(logout) = &mut self.phase else {
+            return;
+        };
         if logout.step == Step::Draining && (drained || logout.deadline <= now) {
             let itt = self.controls.tag();
             logout.step = Step::Asked(itt);
@@ -96,7 +110,9 @@ impl Session {
     }
 
     pub(super) fn logout_timeout(&mut self, now: Instant) {
-        let Phase::LoggingOut(logout) = &self.phase else { return };
+        let Phase::LoggingOut(logout) = &self.phase else {
+            return;
+        };
         match logout.step {
             Step::Draining => self.advance_logout(now),
             Step::Asked(_) if logout.deadline <= now => self.logout_refused(now),
@@ -110,10 +126,14 @@ impl Session {
         response: &LogoutResponse,
     ) -> Result<(), ProtocolError> {
         let Phase::LoggingOut(logout) = &self.phase else {
-            return Err(ProtocolError::UnexpectedPdu { pdu: "Logout Response" });
+            return Err(ProtocolError::UnexpectedPdu {
+                pdu: "Logout Response",
+            });
         };
         if logout.step != Step::Asked(response.itt) {
-            return Err(ProtocolError::UnknownTask { itt: response.itt.0 });
+            return Err(ProtocolError::UnknownTask {
+                itt: response.itt.0,
+            });
         }
         if response.response != 0 {
             self.logout_refused(now);
@@ -135,7 +155,10 @@ impl Session {
             },
             Why::Fence => After::Again,
         };
-        self.actions.push_back(Action::Close { cid: self.connection.cid, abort: false });
+        self.actions.push_back(Action::Close {
+            cid: self.connection.cid,
+            abort: false,
+        });
         self.phase = Phase::Closing(after);
         Ok(())
     }

@@ -118,7 +118,10 @@ enum Phase {
     /// A TCP connection is being opened.
     Connecting { deadline: Instant },
     /// In the login phase.
-    LoggingIn { login: Box<Login>, deadline: Instant },
+    LoggingIn {
+        login: Box<Login>,
+        deadline: Instant,
+    },
     /// In full feature phase.
     Up,
     /// In full feature phase, on the way out.
@@ -135,7 +138,11 @@ enum After {
     /// Connect again at once: to where a redirection points, or home after a fence.
     Again,
     /// Connect again at `at`. `failed`: no session was lost, an attempt to get one failed.
-    Retry { at: Instant, reason: LossReason, failed: bool },
+    Retry {
+        at: Instant,
+        reason: LossReason,
+        failed: bool,
+    },
     /// The end.
     Closed(CloseReason),
 }
@@ -160,7 +167,10 @@ impl Session {
         let [g0, g1, c @ .., _, _] = seed;
         let capacity = config.queue_depth.clamp(1, 4096);
         let portal = config.portal.clone();
-        let closed = Window { exp_cmd_sn: CmdSn(1), max_cmd_sn: CmdSn(0) };
+        let closed = Window {
+            exp_cmd_sn: CmdSn(1),
+            max_cmd_sn: CmdSn(0),
+        };
         Self {
             tasks: TaskTable::new(capacity, u16::from_be_bytes([g0, g1])),
             window: CommandWindow::new(CmdSn(1), closed),
@@ -210,7 +220,10 @@ impl Session {
             Phase::LoggingIn { login, .. } => {
                 while let Some((request, data)) = login.poll_transmit() {
                     let data_bytes = u32::try_from(data.len()).unwrap_or(u32::MAX);
-                    let lengths = crate::wire::Lengths { ahs_bytes: 0, data_bytes };
+                    let lengths = crate::wire::Lengths {
+                        ahs_bytes: 0,
+                        data_bytes,
+                    };
                     out.push(&request.encode(lengths), &[], data.into());
                 }
             }
@@ -245,8 +258,16 @@ impl Session {
             Phase::LoggingOut(logout) => Some(logout.deadline().min(self.keepalive_due())),
             Phase::Closing(_) | Phase::Closed => None,
         };
-        let tasks = if self.is_connected() { self.next_deadline } else { None };
-        let ending = if self.is_connected() { self.controls.ending_due() } else { None };
+        let tasks = if self.is_connected() {
+            self.next_deadline
+        } else {
+            None
+        };
+        let ending = if self.is_connected() {
+            self.controls.ending_due()
+        } else {
+            None
+        };
         [phase, tasks, ending].into_iter().flatten().min()
     }
 
@@ -255,11 +276,20 @@ impl Session {
         match &self.phase {
             Phase::Waiting { at } if *at <= now => self.connect(now),
             Phase::Connecting { deadline } if *deadline <= now => {
-                self.lose(now, LossReason::ConnectTimeout(self.config.timeouts.connect));
+                self.lose(
+                    now,
+                    LossReason::ConnectTimeout(self.config.timeouts.connect),
+                );
             }
             Phase::LoggingIn { deadline, login } if *deadline <= now => {
                 let stage = login.stage();
-                self.lose(now, LossReason::LoginTimeout { stage, limit: self.config.timeouts.login });
+                self.lose(
+                    now,
+                    LossReason::LoginTimeout {
+                        stage,
+                        limit: self.config.timeouts.login,
+                    },
+                );
             }
             Phase::Up => self.full_feature_timeouts(now),
             Phase::LoggingOut(_) => {

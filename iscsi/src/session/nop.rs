@@ -27,7 +27,11 @@ impl Session {
     fn ping_after(&self) -> Duration {
         let stuck = !self.pending.is_empty() && !self.window.is_open() && self.in_flight == 0;
         let interval = self.config.keepalive.interval;
-        if stuck { interval.min(PROBE_INTERVAL) } else { interval }
+        if stuck {
+            interval.min(PROBE_INTERVAL)
+        } else {
+            interval
+        }
     }
 
     pub(super) fn keepalive(&mut self, now: Instant) {
@@ -37,7 +41,10 @@ impl Session {
         match self.controls.ping {
             // Anything heard since the ping proves as much as its answer.
             Some(ping) if ping.sent >= self.connection.last_heard => {
-                self.lose(now, LossReason::KeepaliveTimeout(self.config.keepalive.timeout));
+                self.lose(
+                    now,
+                    LossReason::KeepaliveTimeout(self.config.keepalive.timeout),
+                );
             }
             _ => {
                 let itt = self.controls.tag();
@@ -63,7 +70,11 @@ impl Session {
             let limit = self.connection.params.max_send_bytes as usize;
             let data = data.get(..limit).unwrap_or(data);
             let data = Bytes::copy_from_slice(data);
-            self.controls.push_reply(Control::Reply { lun: nop.lun, ttt: nop.ttt, data });
+            self.controls.push_reply(Control::Reply {
+                lun: nop.lun,
+                ttt: nop.ttt,
+                data,
+            });
         }
         Ok(())
     }

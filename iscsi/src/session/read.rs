@@ -26,10 +26,18 @@ impl ReadProgress {
 
 impl Session {
     /// Checks a Data-In against its task and lends the task's memory for the payload.
-    pub(super) fn data_in(&mut self, header: &DataIn, bytes: u32) -> Result<Placement, ProtocolError> {
+    pub(super) fn data_in(
+        &mut self,
+        header: &DataIn,
+        bytes: u32,
+    ) -> Result<Placement, ProtocolError> {
         let key = TaskKey::from_itt(header.itt);
         let in_order = self.params.data_pdu_in_order && self.params.data_sequence_in_order;
-        let Some(task) = self.tasks.get_mut(key).filter(|task| task.stage == Stage::Sent) else {
+        let Some(task) = self
+            .tasks
+            .get_mut(key)
+            .filter(|task| task.stage == Stage::Sent)
+        else {
             return self.late_answer(key).map(|()| Placement::Discard);
         };
         if task.lent {
@@ -42,7 +50,10 @@ impl Session {
         };
         let expected = task.read.next_data_sn;
         if header.data_sn != expected {
-            return Err(ProtocolError::DataSnGap { expected: expected.0, actual: header.data_sn.0 });
+            return Err(ProtocolError::DataSnGap {
+                expected: expected.0,
+                actual: header.data_sn.0,
+            });
         }
         let offset = header.buffer_offset;
         let out_of_bounds = ProtocolError::DataInOutOfBounds { offset, bytes };
@@ -62,12 +73,19 @@ impl Session {
             return Ok(Placement::Nothing);
         }
         task.lent = true;
-        Ok(Placement::Into(Loan { key, buf: std::mem::take(buf), from: offset as usize, to: end as usize }))
+        Ok(Placement::Into(Loan {
+            key,
+            buf: std::mem::take(buf),
+            from: offset as usize,
+            to: end as usize,
+        }))
     }
 
     /// Takes back lent memory; completes the task when its end had come meanwhile.
     pub(super) fn take_back(&mut self, loan: Loan) {
-        let Some(task) = self.tasks.get_mut(loan.key) else { return };
+        let Some(task) = self.tasks.get_mut(loan.key) else {
+            return;
+        };
         task.data = DataPhase::Read(loan.buf);
         task.lent = false;
         if task.outcome.is_some() {
@@ -88,7 +106,10 @@ pub struct Loan {
 impl Loan {
     /// Where the next bytes of payload go; empty when all are placed.
     pub fn space(&mut self) -> &mut [u8] {
-        self.buf.as_mut_slice().get_mut(self.from..self.to).unwrap_or_default()
+        self.buf
+            .as_mut_slice()
+            .get_mut(self.from..self.to)
+            .unwrap_or_default()
     }
 
     /// `bytes` have been put there.

@@ -93,7 +93,9 @@ impl Session {
     pub(super) fn connect(&mut self, now: Instant) {
         let home = self.config.portal.clone();
         let others = self.config.group_portals.len();
-        let try_other = self.reconnect.fence_wanted && others > 0 && self.reconnect.fence_tries.is_multiple_of(2);
+        let try_other = self.reconnect.fence_wanted
+            && others > 0
+            && self.reconnect.fence_tries.is_multiple_of(2);
         let (portal, purpose) = if let Some(portal) = self.reconnect.portal.take() {
             (portal, self.reconnect.purpose)
         } else if try_other {
@@ -114,8 +116,14 @@ impl Session {
         let cid = Cid(self.connection.cid.0.wrapping_add(1));
         self.connection.cid = cid;
         self.connection.portal = portal.clone();
-        self.phase = Phase::Connecting { deadline: now + timeout };
-        self.actions.push_back(Action::Connect { cid, portal, timeout });
+        self.phase = Phase::Connecting {
+            deadline: now + timeout,
+        };
+        self.actions.push_back(Action::Connect {
+            cid,
+            portal,
+            timeout,
+        });
     }
 
     /// The connection is open.
@@ -124,11 +132,17 @@ impl Session {
             return;
         }
         self.connection.last_heard = now;
-        let auth = self.reconnect.fallback.take().unwrap_or_else(|| self.config.auth.clone());
+        let auth = self
+            .reconnect
+            .fallback
+            .take()
+            .unwrap_or_else(|| self.config.auth.clone());
         let config = LoginConfig {
             initiator_name: self.config.initiator_name.clone(),
             initiator_alias: self.config.initiator_alias.clone(),
-            session: SessionKind::Normal { target_name: self.config.target_name.clone() },
+            session: SessionKind::Normal {
+                target_name: self.config.target_name.clone(),
+            },
             isid: self.config.isid,
             tsih: Tsih(0),
             cid,
@@ -140,7 +154,10 @@ impl Session {
         match Login::start(config, &mut *self.entropy) {
             Ok(login) => {
                 let deadline = now + self.config.timeouts.login;
-                self.phase = Phase::LoggingIn { login: Box::new(login), deadline };
+                self.phase = Phase::LoggingIn {
+                    login: Box::new(login),
+                    deadline,
+                };
             }
             Err(error) => self.lose(now, LossReason::Login(error)),
         }
@@ -164,9 +181,13 @@ impl Session {
 
     /// A PDU came in the login phase.
     pub(super) fn login_response(&mut self, now: Instant, pdu: &Response, data: &[u8]) {
-        let Phase::LoggingIn { login, .. } = &mut self.phase else { return };
+        let Phase::LoggingIn { login, .. } = &mut self.phase else {
+            return;
+        };
         let Response::Login(response) = pdu else {
-            let reason = super::ProtocolError::UnexpectedPdu { pdu: "a PDU other than Login Response" };
+            let reason = super::ProtocolError::UnexpectedPdu {
+                pdu: "a PDU other than Login Response",
+            };
             return self.lose(now, LossReason::Protocol(reason));
         };
         match login.handle(response, data) {
@@ -195,7 +216,11 @@ impl Session {
         if permanent && self.reconnect.purpose == Purpose::Serve {
             self.config.portal = to.clone();
         }
-        self.push_event(Event::Redirected { from, to: to.clone(), permanent });
+        self.push_event(Event::Redirected {
+            from,
+            to: to.clone(),
+            permanent,
+        });
         self.reconnect.portal = Some(to);
         self.close(After::Again);
     }
@@ -233,7 +258,10 @@ impl Session {
         self.incarnation = Incarnation(old.0 + 1);
         self.phase = Phase::Up;
         let portal = self.connection.portal.clone();
-        self.push_event(Event::LoggedIn { incarnation: self.incarnation, portal });
+        self.push_event(Event::LoggedIn {
+            incarnation: self.incarnation,
+            portal,
+        });
     }
 
     /// Every life up to this one is over at the target.
@@ -277,19 +305,30 @@ impl Session {
                     self.reconnect.wait_at_least(now, wait);
                 }
                 let incarnation = self.incarnation;
-                self.push_event(Event::Lost { incarnation, reason: reason.clone() });
+                self.push_event(Event::Lost {
+                    incarnation,
+                    reason: reason.clone(),
+                });
                 let leaving = matches!(&self.phase, Phase::LoggingOut(logout) if logout.is_final());
                 let after = if leaving {
                     After::Closed(CloseReason::LoggedOut)
                 } else {
                     let at = self.reconnect.not_before(now);
-                    After::Retry { at, reason, failed: self.reconnect.purpose == Purpose::Fence }
+                    After::Retry {
+                        at,
+                        reason,
+                        failed: self.reconnect.purpose == Purpose::Fence,
+                    }
                 };
                 self.close(after);
             }
             Phase::Connecting { .. } | Phase::LoggingIn { .. } => {
                 let at = self.retry_at(now);
-                self.close(After::Retry { at, reason, failed: true });
+                self.close(After::Retry {
+                    at,
+                    reason,
+                    failed: true,
+                });
             }
             Phase::Waiting { .. } | Phase::Closing(_) | Phase::Closed => {}
         }
@@ -298,7 +337,10 @@ impl Session {
     /// Has the driver close the connection abortively: what the network stack still holds of it
     /// must not be sent later.
     pub(super) fn close(&mut self, after: After) {
-        self.actions.push_back(Action::Close { cid: self.connection.cid, abort: true });
+        self.actions.push_back(Action::Close {
+            cid: self.connection.cid,
+            abort: true,
+        });
         self.phase = Phase::Closing(after);
     }
 
@@ -319,11 +361,19 @@ impl Session {
         match after {
             After::Closed(reason) => self.end(reason),
             After::Again => self.connect(now),
-            After::Retry { at, reason, failed: false } => {
+            After::Retry {
+                at,
+                reason,
+                failed: false,
+            } => {
                 self.reconnect.last_failure = Some((self.connection.portal.clone(), reason));
                 self.phase = Phase::Waiting { at };
             }
-            After::Retry { at, reason, failed: true } => self.attempt_failed(now, at, reason),
+            After::Retry {
+                at,
+                reason,
+                failed: true,
+            } => self.attempt_failed(now, at, reason),
         }
     }
 
@@ -333,12 +383,27 @@ impl Session {
         self.reconnect.failures += 1;
         self.reconnect.last_failure = Some((portal.clone(), reason.clone()));
         let since = *self.reconnect.lost_at.get_or_insert(now);
-        if self.config.give_up_after.is_some_and(|limit| now >= since + limit) {
-            return self.end(CloseReason::GaveUp { portal, last: reason });
+        if self
+            .config
+            .give_up_after
+            .is_some_and(|limit| now >= since + limit)
+        {
+            return self.end(CloseReason::GaveUp {
+                portal,
+                last: reason,
+            });
         }
-        let at = if self.reconnect.fallback.is_some() { now } else { at };
+        let at = if self.reconnect.fallback.is_some() {
+            now
+        } else {
+            at
+        };
         let next_in = at.saturating_duration_since(now);
-        self.push_event(Event::AttemptFailed { portal, reason, next_in });
+        self.push_event(Event::AttemptFailed {
+            portal,
+            reason,
+            next_in,
+        });
         self.phase = Phase::Waiting { at };
     }
 
@@ -349,7 +414,9 @@ impl Session {
 
     fn retry_at(&mut self, now: Instant) -> Instant {
         let backoff = self.config.backoff;
-        let doubled = backoff.first.saturating_mul(1 << self.reconnect.failed.min(16));
+        let doubled = backoff
+            .first
+            .saturating_mul(1 << self.reconnect.failed.min(16));
         let mut wait = self.jitter(doubled.min(backoff.max));
         if self.reconnect.fence_wanted {
             wait = wait.min(RETRY_WITH_FENCE);

@@ -79,16 +79,34 @@ impl Session {
                     self.rejected(now, reject, data)?;
                 }
             }
-            Response::Login(_) => return Err(ProtocolError::UnexpectedPdu { pdu: "Login Response" }),
-            Response::Text(_) => return Err(ProtocolError::UnexpectedPdu { pdu: "Text Response" }),
-            Response::DataIn(_) => return Err(ProtocolError::UnexpectedPdu { pdu: "SCSI Data-In" }),
+            Response::Login(_) => {
+                return Err(ProtocolError::UnexpectedPdu {
+                    pdu: "Login Response",
+                });
+            }
+            Response::Text(_) => {
+                return Err(ProtocolError::UnexpectedPdu {
+                    pdu: "Text Response",
+                });
+            }
+            Response::DataIn(_) => {
+                return Err(ProtocolError::UnexpectedPdu {
+                    pdu: "SCSI Data-In",
+                });
+            }
         }
         Ok(())
     }
 
     /// The header of a Data-In came: where its `bytes` of payload go. Once they are there,
     /// [`Session::handle_placed`] has to follow.
-    pub fn handle_data_in(&mut self, now: Instant, cid: Cid, pdu: &DataIn, bytes: u32) -> Placement {
+    pub fn handle_data_in(
+        &mut self,
+        now: Instant,
+        cid: Cid,
+        pdu: &DataIn,
+        bytes: u32,
+    ) -> Placement {
         if cid != self.connection.cid || !self.is_connected() {
             return Placement::Discard;
         }
@@ -110,13 +128,15 @@ impl Session {
         }
         self.connection.last_heard = now;
         let Some(status) = pdu.status else { return };
-        let result = self.status_is_next(status.stat_sn, pdu.window).and_then(|next| {
-            if next {
-                let key = TaskKey::from_itt(pdu.itt);
-                self.end_with_status(key, Status(status.status), 0, status.residual, &[])?;
-            }
-            Ok(())
-        });
+        let result = self
+            .status_is_next(status.stat_sn, pdu.window)
+            .and_then(|next| {
+                if next {
+                    let key = TaskKey::from_itt(pdu.itt);
+                    self.end_with_status(key, Status(status.status), 0, status.residual, &[])?;
+                }
+                Ok(())
+            });
         if let Err(error) = result {
             self.lose(now, LossReason::Protocol(error));
         }
@@ -154,7 +174,10 @@ impl Session {
         let expected = self.connection.exp_stat_sn;
         if expected.precedes(stat_sn) {
             // At ErrorRecoveryLevel 0 nothing can fetch what was skipped.
-            return Err(ProtocolError::StatSnGap { expected: expected.0, actual: stat_sn.0 });
+            return Err(ProtocolError::StatSnGap {
+                expected: expected.0,
+                actual: stat_sn.0,
+            });
         }
         self.window.update(window);
         if stat_sn != expected {
@@ -168,7 +191,11 @@ impl Session {
         let key = TaskKey::from_itt(response.itt);
         if response.response != 0 {
             // "Target failure" and vendor codes: over, but no SCSI status (§11.4.3).
-            if self.tasks.get(key).is_none_or(|task| task.stage != Stage::Sent) {
+            if self
+                .tasks
+                .get(key)
+                .is_none_or(|task| task.stage != Stage::Sent)
+            {
                 return self.late_answer(key);
             }
             let (kind, certainty) = (DeliveryErrorKind::TargetFailure, Certainty::Answered);
@@ -200,13 +227,28 @@ impl Session {
         };
         let expected = task.expected_bytes;
         let residual = match residual {
-            ResidualField { underflow: true, count, .. } => Residual::Underflow(count),
-            ResidualField { overflow: true, count, .. } => Residual::Overflow(count),
+            ResidualField {
+                underflow: true,
+                count,
+                ..
+            } => Residual::Underflow(count),
+            ResidualField {
+                overflow: true,
+                count,
+                ..
+            } => Residual::Overflow(count),
             _ => Residual::None,
         };
-        let missing = if let Residual::Underflow(count) = residual { count } else { 0 };
+        let missing = if let Residual::Underflow(count) = residual {
+            count
+        } else {
+            0
+        };
         let Some(claimed) = expected.checked_sub(missing) else {
-            return Err(ProtocolError::BadResidual { residual: missing, expected });
+            return Err(ProtocolError::BadResidual {
+                residual: missing,
+                expected,
+            });
         };
         let actual = match task.data {
             DataPhase::Read(_) => task.read.leading(),
@@ -216,7 +258,10 @@ impl Session {
         let unsent = task.write.is_sending();
         if status == Status::GOOD && (actual < claimed || (unsent && missing == 0)) {
             // Nothing is acknowledged that was not done.
-            return Err(ProtocolError::MissingData { expected: claimed, actual });
+            return Err(ProtocolError::MissingData {
+                expected: claimed,
+                actual,
+            });
         }
         let answer = ScsiAnswer {
             status,
@@ -231,7 +276,10 @@ impl Session {
 
     /// An answer for a task that is not under way: harmless when it once was.
     pub(super) fn late_answer(&mut self, key: TaskKey) -> Result<(), ProtocolError> {
-        let never_sent = self.tasks.get(key).is_some_and(|task| task.stage == Stage::Pending);
+        let never_sent = self
+            .tasks
+            .get(key)
+            .is_some_and(|task| task.stage == Stage::Pending);
         if never_sent || !self.tasks.was_used(key) {
             return Err(ProtocolError::UnknownTask { itt: key.itt().0 });
         }
@@ -242,7 +290,12 @@ impl Session {
     /// A Reject came (RFC 7143 §11.17). What a rejected command or its data left behind is
     /// unknown at ErrorRecoveryLevel 0, so the session is dropped; rejected control PDUs only
     /// count as answered.
-    fn rejected(&mut self, now: Instant, reject: &Reject, data: &[u8]) -> Result<(), ProtocolError> {
+    fn rejected(
+        &mut self,
+        now: Instant,
+        reject: &Reject,
+        data: &[u8],
+    ) -> Result<(), ProtocolError> {
         let header: Option<&Bhs> = data.first_chunk();
         let rejected = header.and_then(|bhs| Some((opcode(bhs).ok()?, crate::wire::itt(bhs))));
         match rejected {
@@ -262,7 +315,10 @@ impl Session {
             }
             _ => {
                 let reason = reject.reason;
-                Err(ProtocolError::Rejected { reason, name: reject_reason(reason) })
+                Err(ProtocolError::Rejected {
+                    reason,
+                    name: reject_reason(reason),
+                })
             }
         }
     }

@@ -34,7 +34,10 @@ impl TaskKey {
 
     pub(super) fn from_itt(itt: Itt) -> Self {
         let [g1, g0, i1, i0] = itt.0.to_be_bytes();
-        Self { index: u16::from_be_bytes([i1, i0]), generation: u16::from_be_bytes([g1, g0]) }
+        Self {
+            index: u16::from_be_bytes([i1, i0]),
+            generation: u16::from_be_bytes([g1, g0]),
+        }
     }
 }
 
@@ -112,7 +115,11 @@ impl TaskTable {
     /// Takes a free slot; `None` when all are in use.
     pub(super) fn insert(&mut self, make: impl FnOnce(u16) -> Task) -> Option<TaskKey> {
         let index = self.free.pop()?;
-        let generation = self.generations.get(usize::from(index)).copied().unwrap_or_default();
+        let generation = self
+            .generations
+            .get(usize::from(index))
+            .copied()
+            .unwrap_or_default();
         if let Some(slot) = self.slots.get_mut(usize::from(index)) {
             *slot = Some(make(generation));
         }
@@ -131,11 +138,13 @@ impl TaskTable {
     }
 
     pub(super) fn get(&self, key: TaskKey) -> Option<&Task> {
-        self.at(key.index).filter(|task| task.generation == key.generation)
+        self.at(key.index)
+            .filter(|task| task.generation == key.generation)
     }
 
     pub(super) fn get_mut(&mut self, key: TaskKey) -> Option<&mut Task> {
-        self.at_mut(key.index).filter(|task| task.generation == key.generation)
+        self.at_mut(key.index)
+            .filter(|task| task.generation == key.generation)
     }
 
     pub(super) fn at(&self, index: u16) -> Option<&Task> {
@@ -177,7 +186,10 @@ mod tests {
 
     #[test]
     fn tags_name_slot_and_generation() {
-        let key = TaskKey { index: 0x1234, generation: 0xabcd };
+        let key = TaskKey {
+            index: 0x1234,
+            generation: 0xabcd,
+        };
         assert_eq!(key.itt(), Itt(0xabcd_1234));
         assert_eq!(TaskKey::from_itt(key.itt()), key);
     }

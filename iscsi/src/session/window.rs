@@ -17,7 +17,11 @@ pub(super) struct CommandWindow {
 impl CommandWindow {
     /// The window that a login left.
     pub(super) fn new(next: CmdSn, window: Window) -> Self {
-        let mut this = Self { next, exp: window.exp_cmd_sn, max: window.exp_cmd_sn.plus(u32::MAX) };
+        let mut this = Self {
+            next,
+            exp: window.exp_cmd_sn,
+            max: window.exp_cmd_sn.plus(u32::MAX),
+        };
         this.update(window);
         this
     }
@@ -25,7 +29,10 @@ impl CommandWindow {
     /// Takes over what a response says. Values that go back, or contradict each other, are
     /// leftovers of reordering and ignored.
     pub(super) fn update(&mut self, window: Window) {
-        let Window { exp_cmd_sn, max_cmd_sn } = window;
+        let Window {
+            exp_cmd_sn,
+            max_cmd_sn,
+        } = window;
         if max_cmd_sn.precedes(exp_cmd_sn.plus(u32::MAX)) {
             return;
         }
@@ -65,7 +72,10 @@ mod tests {
     use super::*;
 
     fn window(exp: u32, max: u32) -> Window {
-        Window { exp_cmd_sn: CmdSn(exp), max_cmd_sn: CmdSn(max) }
+        Window {
+            exp_cmd_sn: CmdSn(exp),
+            max_cmd_sn: CmdSn(max),
+        }
     }
 
     #[test]

@@ -54,10 +54,20 @@ impl Opening {
     /// ImmediateData allows, behind it as InitialR2T allows.
     pub(super) fn new(bytes: u32, session: &SessionParams, connection: &ConnectionParams) -> Self {
         let first_burst = bytes.min(session.first_burst_bytes);
-        let immediate =
-            if session.immediate_data { first_burst.min(connection.max_send_bytes) } else { 0 };
-        let unsolicited_end = if session.initial_r2t { immediate } else { first_burst };
-        Self { immediate, unsolicited_end }
+        let immediate = if session.immediate_data {
+            first_burst.min(connection.max_send_bytes)
+        } else {
+            0
+        };
+        let unsolicited_end = if session.initial_r2t {
+            immediate
+        } else {
+            first_burst
+        };
+        Self {
+            immediate,
+            unsolicited_end,
+        }
     }
 }
 
@@ -86,9 +96,18 @@ impl WriteProgress {
     }
 
     /// Checks an R2T against the task and the negotiated limits, and takes it on.
-    fn grant(&mut self, r2t: &R2t, expected: u32, params: &SessionParams) -> Result<(), ProtocolError> {
+    fn grant(
+        &mut self,
+        r2t: &R2t,
+        expected: u32,
+        params: &SessionParams,
+    ) -> Result<(), ProtocolError> {
         let (offset, bytes) = (r2t.buffer_offset, r2t.desired_data_bytes);
-        let bad = |fault| ProtocolError::BadR2t { offset, bytes, fault };
+        let bad = |fault| ProtocolError::BadR2t {
+            offset,
+            bytes,
+            fault,
+        };
         if r2t.r2t_sn != self.next_r2t_sn {
             return Err(ProtocolError::R2tSnGap {
                 expected: self.next_r2t_sn.0,
@@ -102,7 +121,11 @@ impl WriteProgress {
         if bytes > params.max_burst_bytes {
             return Err(bad(R2tFault::TooLong));
         }
-        let outstanding = self.bursts.iter().filter(|burst| burst.ttt != Ttt::RESERVED).count();
+        let outstanding = self
+            .bursts
+            .iter()
+            .filter(|burst| burst.ttt != Ttt::RESERVED)
+            .count();
         if outstanding >= usize::from(params.max_outstanding_r2t) {
             return Err(bad(R2tFault::TooMany));
         }
@@ -115,7 +138,12 @@ impl WriteProgress {
         }
         self.granted = self.granted.saturating_add(bytes);
         self.next_r2t_sn = r2t.r2t_sn.next();
-        self.bursts.push(Burst { ttt: r2t.ttt, at: offset, end, data_sn: DataSn(0) });
+        self.bursts.push(Burst {
+            ttt: r2t.ttt,
+            at: offset,
+            end,
+            data_sn: DataSn(0),
+        });
         Ok(())
     }
 
@@ -138,7 +166,11 @@ impl Session {
     pub(super) fn ready_to_transfer(&mut self, r2t: &R2t) -> Result<(), ProtocolError> {
         let key = TaskKey::from_itt(r2t.itt);
         let params = &self.params;
-        let Some(task) = self.tasks.get_mut(key).filter(|task| task.stage == Stage::Sent) else {
+        let Some(task) = self
+            .tasks
+            .get_mut(key)
+            .filter(|task| task.stage == Stage::Sent)
+        else {
             return self.late_answer(key);
         };
         if !matches!(task.data, DataPhase::Write(_)) {
@@ -160,8 +192,14 @@ impl Session {
     pub(super) fn transmit_data_out(&mut self, out: &mut Transmit) {
         let limit = self.connection.params.max_send_bytes.min(DATA_OUT_MAX);
         while !out.is_full() {
-            let Some(key) = self.sending.front().copied() else { return };
-            let Some(task) = self.tasks.get_mut(key).filter(|task| task.stage == Stage::Sent) else {
+            let Some(key) = self.sending.front().copied() else {
+                return;
+            };
+            let Some(task) = self
+                .tasks
+                .get_mut(key)
+                .filter(|task| task.stage == Stage::Sent)
+            else {
                 self.sending.pop_front();
                 continue;
             };
@@ -183,7 +221,14 @@ impl Session {
             let from = (piece.at as usize).min(payload.len());
             let data = payload.slice(from..(end as usize).min(payload.len()));
             self.stats.written_bytes += data.len() as u64;
-            out.push(&pdu.encode(Lengths { ahs_bytes: 0, data_bytes: bytes }), &[], data);
+            out.push(
+                &pdu.encode(Lengths {
+                    ahs_bytes: 0,
+                    data_bytes: bytes,
+                }),
+                &[],
+                data,
+            );
         }
     }
 }
@@ -212,7 +257,10 @@ mod tests {
             itt: Itt(0),
             ttt: Ttt(9),
             stat_sn: StatSn(0),
-            window: Window { exp_cmd_sn: CmdSn(0), max_cmd_sn: CmdSn(0) },
+            window: Window {
+                exp_cmd_sn: CmdSn(0),
+                max_cmd_sn: CmdSn(0),
+            },
             r2t_sn: R2tSn(sn),
             buffer_offset: offset,
             desired_data_bytes: bytes,
@@ -221,12 +269,39 @@ mod tests {
 
     #[test]
     fn the_four_combinations_of_initial_r2t_and_immediate_data() {
-        let connection = ConnectionParams { max_send_bytes: 1024, ..ConnectionParams::default() };
+        let connection = ConnectionParams {
+            max_send_bytes: 1024,
+            ..ConnectionParams::default()
+        };
         let open = |r2t, immediate| Opening::new(65_536, &params(r2t, immediate), &connection);
-        assert_eq!(open(true, false), Opening { immediate: 0, unsolicited_end: 0 });
-        assert_eq!(open(true, true), Opening { immediate: 1024, unsolicited_end: 1024 });
-        assert_eq!(open(false, false), Opening { immediate: 0, unsolicited_end: 4096 });
-        assert_eq!(open(false, true), Opening { immediate: 1024, unsolicited_end: 4096 });
+        assert_eq!(
+            open(true, false),
+            Opening {
+                immediate: 0,
+                unsolicited_end: 0
+            }
+        );
+        assert_eq!(
+            open(true, true),
+            Opening {
+                immediate: 1024,
+                unsolicited_end: 1024
+            }
+        );
+        assert_eq!(
+            open(false, false),
+            Opening {
+                immediate: 0,
+                unsolicited_end: 4096
+            }
+        );
+        assert_eq!(
+            open(false, true),
+            Opening {
+                immediate: 1024,
+                unsolicited_end: 4096
+            }
+        );
     }
 
     #[test]
@@ -238,22 +313,40 @@ mod tests {
         };
         let mut sut = WriteProgress::default();
         assert_eq!(fault(&mut sut, r2t(0, 0, 8193)), Some(R2tFault::TooLong));
-        assert_eq!(fault(&mut sut, r2t(0, 19_999, 2)), Some(R2tFault::OutOfBounds));
-        assert_eq!(fault(&mut sut, r2t(0, u32::MAX, 2)), Some(R2tFault::OutOfBounds));
+        assert_eq!(
+            fault(&mut sut, r2t(0, 19_999, 2)),
+            Some(R2tFault::OutOfBounds)
+        );
+        assert_eq!(
+            fault(&mut sut, r2t(0, u32::MAX, 2)),
+            Some(R2tFault::OutOfBounds)
+        );
         assert_eq!(fault(&mut sut, r2t(0, 0, 0)), Some(R2tFault::OutOfBounds));
-        assert_eq!(fault(&mut sut, r2t(0, 512, 512)), Some(R2tFault::OutOfOrder));
+        assert_eq!(
+            fault(&mut sut, r2t(0, 512, 512)),
+            Some(R2tFault::OutOfOrder)
+        );
         assert_eq!(fault(&mut sut, r2t(0, 0, 8192)), None);
         assert_eq!(fault(&mut sut, r2t(1, 8192, 8192)), None);
-        assert_eq!(fault(&mut sut, r2t(2, 16_384, 512)), Some(R2tFault::TooMany));
+        assert_eq!(
+            fault(&mut sut, r2t(2, 16_384, 512)),
+            Some(R2tFault::TooMany)
+        );
         assert!(matches!(
             sut.grant(&r2t(5, 16_384, 512), 20_000, &params),
-            Err(ProtocolError::R2tSnGap { expected: 2, actual: 5 })
+            Err(ProtocolError::R2tSnGap {
+                expected: 2,
+                actual: 5
+            })
         ));
     }
 
     #[test]
     fn bytes_cannot_be_asked_for_twice() {
-        let params = SessionParams { data_sequence_in_order: false, ..params(true, false) };
+        let params = SessionParams {
+            data_sequence_in_order: false,
+            ..params(true, false)
+        };
         let mut sut = WriteProgress::default();
         sut.grant(&r2t(0, 4096, 4096), 8192, &params).unwrap();
         assert!(sut.next_piece(8192).is_some());
@@ -271,11 +364,21 @@ mod tests {
         sut.grant(&r2t(1, 4096, 4096), 8192, &params).unwrap();
         let mut seen = Vec::new();
         while let Some((piece, bytes)) = sut.next_piece(2048) {
-            seen.push((piece.at, bytes, piece.data_sn.0, piece.at + bytes == piece.end));
+            seen.push((
+                piece.at,
+                bytes,
+                piece.data_sn.0,
+                piece.at + bytes == piece.end,
+            ));
         }
         assert_eq!(
             seen,
-            [(0, 2048, 0, false), (2048, 2048, 1, true), (4096, 2048, 0, false), (6144, 2048, 1, true)]
+            [
+                (0, 2048, 0, false),
+                (2048, 2048, 1, true),
+                (4096, 2048, 0, false),
+                (6144, 2048, 1, true)
+            ]
         );
     }
 }

@@ -137,12 +137,22 @@ impl Receiver {
         let header = Response::decode(&bhs)?;
         let data_bytes = lengths.data_bytes as usize;
         let trailer = padded(lengths.data_bytes) as usize - data_bytes
-            + if self.data_digest && data_bytes > 0 { DIGEST_BYTES } else { 0 };
+            + if self.data_digest && data_bytes > 0 {
+                DIGEST_BYTES
+            } else {
+                0
+            };
         if let Response::DataIn(header) = header {
             self.start += header_bytes;
-            self.payload =
-                Some(Payload { remaining: data_bytes, padding: trailer, crc: Crc32c::new() });
-            return Ok(Received::DataIn { header, bytes: lengths.data_bytes });
+            self.payload = Some(Payload {
+                remaining: data_bytes,
+                padding: trailer,
+                crc: Crc32c::new(),
+            });
+            return Ok(Received::DataIn {
+                header,
+                bytes: lengths.data_bytes,
+            });
         }
         let total = header_bytes + data_bytes + trailer;
         if self.staged() < total {
@@ -163,7 +173,10 @@ impl Receiver {
             }
         }
         self.handed_out = total;
-        Ok(Received::Pdu { header, data: self.slice(from, from + data_bytes) })
+        Ok(Received::Pdu {
+            header,
+            data: self.slice(from, from + data_bytes),
+        })
     }
 
     /// Copies staged payload of the Data-In under way into `into`, which is where the next byte
@@ -215,7 +228,9 @@ impl Receiver {
     /// # Errors
     /// [`FrameError::DataDigest`] when the digest is wrong; the PDU has been consumed.
     pub fn finish_payload(&mut self) -> Result<bool, FrameError> {
-        let Some(payload) = &mut self.payload else { return Ok(true) };
+        let Some(payload) = &mut self.payload else {
+            return Ok(true);
+        };
         if payload.remaining > 0 {
             return Ok(false);
         }
@@ -284,9 +299,11 @@ impl Receiver {
     fn consume_payload(&mut self, bytes: usize) {
         if let Some(payload) = &mut self.payload {
             if self.data_digest {
-                payload
-                    .crc
-                    .update(self.staging.get(self.start..self.start + bytes).unwrap_or_default());
+                payload.crc.update(
+                    self.staging
+                        .get(self.start..self.start + bytes)
+                        .unwrap_or_default(),
+                );
             }
             payload.remaining -= bytes;
             self.start += bytes;

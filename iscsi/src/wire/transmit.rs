@@ -14,8 +14,8 @@ use std::ops::Range;
 use bytes::Bytes;
 use smallvec::SmallVec;
 
-use super::digest::Crc32c;
 use super::Bhs;
+use super::digest::Crc32c;
 
 /// Most slices handed to one vectored write.
 pub const MAX_SLICES: usize = 64;
@@ -60,7 +60,10 @@ enum Data {
     /// Payload and padding in the arena, digest behind.
     Copied(Range<usize>),
     /// Payload in a segment; padding (in the arena) begins here, digest behind.
-    Shared { segment: usize, padding: Range<usize> },
+    Shared {
+        segment: usize,
+        padding: Range<usize>,
+    },
 }
 
 impl Transmit {
@@ -142,10 +145,16 @@ impl Transmit {
             self.segments.push(Segment::Shared(data));
             self.push_trailer(padding);
             self.push_arena(body..self.arena.len());
-            Data::Shared { segment, padding: body..body + padding }
+            Data::Shared {
+                segment,
+                padding: body..body + padding,
+            }
         };
         if sealed_later {
-            self.unsealed.push(Unsealed { header, data: data_place });
+            self.unsealed.push(Unsealed {
+                header,
+                data: data_place,
+            });
         }
     }
 
@@ -228,7 +237,8 @@ impl Transmit {
     }
 
     fn push_trailer(&mut self, padding: usize) {
-        self.arena.extend_from_slice([0; 3].get(..padding).unwrap_or_default());
+        self.arena
+            .extend_from_slice([0; 3].get(..padding).unwrap_or_default());
         if self.data_digest {
             self.arena.extend_from_slice(&[0; 4]);
         }
@@ -241,10 +251,11 @@ impl Transmit {
         }
         self.queued += range.len() as u64;
         if let Some(Segment::Arena(last)) = self.segments.last_mut()
-            && last.end == range.start {
-                last.end = range.end;
-                return;
-            }
+            && last.end == range.start
+        {
+            last.end = range.end;
+            return;
+        }
         self.segments.push(Segment::Arena(range));
     }
 
