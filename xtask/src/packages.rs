@@ -8,7 +8,7 @@ use crate::process::{output, run, succeeds};
 
 /// Name of the package and what it is for. The libraries and the `iscsi` command need none of
 /// them.
-const PACKAGES: [(&str, &str); 7] = [
+const PACKAGES: [(&str, &str); 9] = [
     ("g++", "compiles libFuzzer's runtime"),
     ("tgt", "the target tgtd"),
     ("istgt", "the target istgt"),
@@ -18,7 +18,12 @@ const PACKAGES: [(&str, &str); 7] = [
     ),
     ("sg3-utils", "independent decoders of SCSI data"),
     ("tshark", "independent dissector of recorded sessions"),
-    ("util-linux", "unshare: a network namespace per test"),
+    (
+        "util-linux",
+        "unshare and setpriv: namespaces of its own for every test",
+    ),
+    ("iproute2", "ip: the loopback interface in there"),
+    ("nftables", "nft: cuts portals and counts their traffic"),
 ];
 
 /// Installs what is missing.
