@@ -2,25 +2,34 @@
 
 use std::time::Duration;
 
-use crate::{ChapCredentials, Initiator, IscsiName, LoadBalancePolicy};
+use auth::Chap;
+use iscsi::login::AuthPolicy;
+use iscsi::text::Offer;
+
+use crate::{
+    AuthError, ChapCredentials, Initiator, IscsiName, LoadBalancePolicy, MutualCredentials,
+    OfferError,
+};
+
+/// Most commands in flight of one session.
+const QUEUE_DEPTH_MAX: u16 = 4096;
 
 /// A setting that cannot be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildError {
-    /// A key that login does not negotiate, or a value out of its range.
-    #[error("{key}={value}: {reason}")]
-    Offer {
-        /// The key.
-        key: String,
-        /// The value.
-        value: String,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// Credentials that contradict the rules of RFC 7143 §12.1 (too short, both ways equal, ..).
-    #[error("credentials: {0}")]
-    Credentials(String),
+    /// A key that cannot be offered, a value out of its range, or values that exclude each other.
+    #[error(transparent)]
+    Offer(#[from] OfferError),
+    /// Credentials that break the rules of RFC 7143 §12.1 (too short, equal both ways, ..).
+    #[error("CHAP: {0}")]
+    Credentials(#[from] AuthError),
+    /// The target is to authenticate itself, and we are not: RFC 7143 §12.1.3 has no such thing.
+    #[error("mutual CHAP needs credentials of our own too")]
+    MutualAlone,
+    /// The alias is empty, longer than 255 bytes, or contains a control character.
+    #[error("the alias must have 1 to 255 bytes and no control character")]
+    Alias,
     /// Queue depth 0 or above 4096.
     #[error("queue depth {0} is outside 1..=4096")]
     QueueDepth(u16),
@@ -33,8 +42,9 @@ pub struct Builder {
     name: IscsiName,
     alias: Option<String>,
     chap: Option<ChapCredentials>,
-    mutual: Option<ChapCredentials>,
-    offers: Vec<(String, String)>,
+    mutual: Option<MutualCredentials>,
+    short_secrets: bool,
+    offer: Offer,
     queue_depth: u16,
     keepalive: (Duration, Duration),
     policy: LoadBalancePolicy,
@@ -49,7 +59,8 @@ impl Builder {
             alias: None,
             chap: None,
             mutual: None,
-            offers: Vec::new(),
+            short_secrets: false,
+            offer: Offer::default(),
             queue_depth: 128,
             keepalive: (Duration::from_secs(5), Duration::from_secs(5)),
             policy: LoadBalancePolicy::ServiceTime,
@@ -74,8 +85,15 @@ impl Builder {
 
     /// Demand that the target authenticates itself too.
     #[must_use]
-    pub fn mutual_chap(mut self, credentials: ChapCredentials) -> Self {
+    pub fn mutual_chap(mut self, credentials: MutualCredentials) -> Self {
         self.mutual = Some(credentials);
+        self
+    }
+
+    /// Takes secrets below 96 bits, which RFC 7143 §12.1.3 allows only on a protected network.
+    #[must_use]
+    pub fn allow_short_secrets(mut self) -> Self {
+        self.short_secrets = true;
         self
     }
 
@@ -84,7 +102,7 @@ impl Builder {
     /// # Errors
     /// [`BuildError::Offer`] for a key that is not negotiated or a value outside its range.
     pub fn offer(mut self, key: &str, value: &str) -> Result<Self, BuildError> {
-        self.offers.push((key.to_owned(), value.to_owned()));
+        self.offer.set(key, value)?;
         Ok(self)
     }
 
@@ -128,10 +146,33 @@ impl Builder {
     /// # Errors
     /// [`BuildError`] for settings that contradict each other or the standard.
     pub fn build(self) -> Result<Initiator, BuildError> {
-        crate::placeholder::unused((crate::Lun::ZERO, Duration::ZERO));
-        if self.queue_depth == 0 || self.queue_depth > 4096 {
+        if self.queue_depth == 0 || self.queue_depth > QUEUE_DEPTH_MAX {
             return Err(BuildError::QueueDepth(self.queue_depth));
         }
+        let alias_fits = |alias: &String| {
+            (1..=255).contains(&alias.len()) && !alias.chars().any(char::is_control)
+        };
+        if !self.alias.as_ref().is_none_or(alias_fits) {
+            return Err(BuildError::Alias);
+        }
+        self.offer.check()?;
+        let _auth = self.auth_policy()?;
         Ok(Initiator::from_builder(self))
+    }
+
+    fn auth_policy(&self) -> Result<AuthPolicy, BuildError> {
+        let Some(ours) = self.chap.clone() else {
+            return match self.mutual {
+                None => Ok(AuthPolicy::None),
+                Some(_) => Err(BuildError::MutualAlone),
+            };
+        };
+        let mutual = self.mutual.clone();
+        let chap = if self.short_secrets {
+            Chap::with_short_secrets(ours, mutual)?
+        } else {
+            Chap::new(ours, mutual)?
+        };
+        Ok(AuthPolicy::Chap(chap))
     }
 }

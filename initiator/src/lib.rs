@@ -11,9 +11,15 @@ mod initiator;
 mod placeholder;
 mod target;
 
+pub use auth::{AuthError, ChapAlgorithm, ChapCredentials, MutualCredentials, Secret};
 pub use builder::{BuildError, Builder};
 pub use error::Error;
 pub use initiator::Initiator;
+pub use iscsi::discovery::DiscoveredTarget;
+pub use iscsi::name::{
+    Host, IscsiName, Isid, NameError, Portal, PortalError, PortalGroupTag, Tsih,
+};
+pub use iscsi::text::{ConnectionParams, NegotiatedKey, OfferError, SessionParams};
 pub use placeholder::*;
 pub use scsi::{Bytes, IoBuf, Lun};
 pub use target::{EventReceiver, LunDescription, PortalSpec, Target, TargetSpec};
