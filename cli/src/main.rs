@@ -1,2 +1,93 @@
-//! Being written.
-fn main() {}
+//! The `iscsi` command: verbs on top of the `initiator` crate.
+//!
+//! `args` says what can be asked for, `connect` gets to the target and out again, one module per
+//! verb does the work, `render` shows it and `exit` turns the outcome into a status. Nothing here
+//! knows the protocol.
+
+#![allow(clippy::disallowed_methods, reason = "a program may read the clock")]
+
+mod args;
+mod block;
+mod connect;
+mod credentials;
+mod exit;
+mod file;
+mod name;
+mod output;
+mod render;
+mod signals;
+mod size;
+mod stream;
+mod transfer;
+mod url;
+mod verb;
+mod view;
+
+use clap::Parser as _;
+
+use crate::args::{Cli, Verb};
+use crate::connect::Context;
+use crate::exit::Status;
+use crate::signals::Interrupt;
+
+fn main() {
+    let cli = Cli::parse();
+    trace(cli.output.verbose);
+    let status = match run(cli) {
+        Ok(()) => Status::Done,
+        Err(error) => {
+            let status = Status::of(&error);
+            output::note(&exit::message(&error));
+            if let Some(hint) = status.hint() {
+                output::note(&format!("hint: {hint}"));
+            }
+            status
+        }
+    };
+    // Not by returning: a blocking read of standard input cannot be called off.
+    std::process::exit(i32::from(status.code()));
+}
+
+fn run(cli: Cli) -> anyhow::Result<()> {
+    // One thread: caller and drivers share it, which saves a wake-up across threads per I/O.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let result = runtime.block_on(async {
+        let context = Context {
+            output: cli.output,
+            interrupt: Interrupt::listen()?,
+        };
+        match cli.verb {
+            Verb::Discover(args) => verb::discover::run(&context, &args).await,
+            Verb::Ls(args) => verb::ls::run(&context, &args).await,
+            Verb::Info(args) => verb::info::run(&context, &args).await,
+            Verb::Read(args) => verb::read::run(&context, &args).await,
+            Verb::Write(args) => verb::write::run(&context, &args).await,
+            Verb::Cp(args) => verb::cp::run(&context, &args).await,
+            Verb::Bench(args) => verb::bench::run(&context, &args).await,
+            Verb::Demo => verb::demo::run(&context).await,
+        }
+    });
+    runtime.shutdown_background();
+    result
+}
+
+/// Lets the crates below tell what they do: `-v` sessions and paths, `-vv` PDUs, `-vvv`
+/// everything. `RUST_LOG` overrides it.
+fn trace(verbose: u8) {
+    use tracing_subscriber::EnvFilter;
+    let default = match verbose {
+        0 => "off",
+        1 => "info",
+        2 => "debug",
+        _ => "trace",
+    };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .with_target(false)
+        .init();
+}

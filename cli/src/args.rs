@@ -1,0 +1,327 @@
+//! The command line. Verbs, options and exit statuses are a contract with scripts.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use initiator::{IscsiName, Portal};
+
+use crate::size::{parse_duration, parse_size};
+use crate::url::{Side, Url, parse_portal_argument};
+
+/// Use iSCSI disks from user space, over several paths.
+#[derive(Debug, Parser)]
+#[command(
+    name = "iscsi",
+    version,
+    about,
+    after_help = "URL: iscsi://host[:port][,tpgt]/target/lun, IPv6 addresses in brackets. Several URLs of one \
+logical unit are several paths to it. Sizes take k, M, G, T (powers of 1024).
+
+Exit status: 0 done, 1 other failure, 2 usage, 3 no portal reachable, 4 login refused or \
+authentication failed, 5 no such target or LUN, 6 I/O error reported by the device, 7 outcome of \
+a write unknown, 8 verification failed; 130 after Ctrl-C.
+
+Examples:
+  iscsi demo
+  iscsi discover 192.0.2.1
+  iscsi ls iscsi://192.0.2.1/iqn.2026-11.org.example:disk
+  iscsi cp disk.img iscsi://192.0.2.1/iqn.2026-11.org.example:disk/0,iscsi://192.0.2.2/iqn.2026-11.org.example:disk/0 --verify"
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+/// How results and events are shown.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct OutputArgs {
+    /// Print the result as JSON.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Show what happens on standard error: sessions and paths; twice: each PDU as well.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// List the targets a portal knows, with all their portals.
+    #[command(after_help = "Example: iscsi discover '[2001:db8::1]:3260' --json")]
+    Discover(DiscoverArgs),
+    /// List the logical units of a target, or of every target of a portal.
+    #[command(after_help = "A URL may end after the portal or after the target here.
+
+Example: iscsi ls iscsi://192.0.2.1/iqn.2026-11.org.example:disk")]
+    Ls(LsArgs),
+    /// Show identity, capacity, negotiated keys and paths of a logical unit.
+    #[command(
+        after_help = "Example: iscsi info iscsi://192.0.2.1/iqn.2026-11.org.example:disk/0 \
+-k HeaderDigest=CRC32C,None"
+    )]
+    Info(UnitArgs),
+    /// Read bytes from a logical unit.
+    #[command(
+        after_help = "Example: iscsi read iscsi://192.0.2.1/iqn.2026-11.org.example:disk/0 \
+--offset 0 --length 512 | xxd"
+    )]
+    Read(ReadArgs),
+    /// Write bytes to a logical unit.
+    #[command(
+        after_help = "A start or end inside a block is read, merged and written back; another writer of the same \
+block in that moment would lose its change.
+
+Example: iscsi write iscsi://192.0.2.1/iqn.2026-11.org.example:disk/0 --offset 1M -i part.img"
+    )]
+    Write(WriteArgs),
+    /// Copy a whole file or logical unit to another.
+    #[command(
+        after_help = "A destination file is written beside its final place and renamed at the end, so an existing file \
+stays as it was unless everything was copied; devices and pipes are written directly. A logical \
+unit may be larger than what is copied to it; the rest stays as it was.
+
+Ctrl-C stops the copy, logs out and tells how far it got.
+
+Examples:
+  iscsi cp iscsi://192.0.2.1/iqn.2026-11.org.example:disk/0 backup.img
+  iscsi cp backup.img iscsi://a/iqn.2026-11.org.example:disk/0,iscsi://b/iqn.2026-11.org.example:disk/0 --verify"
+    )]
+    Cp(CpArgs),
+    /// Measure a logical unit. --rw write and randwrite OVERWRITE ITS DATA.
+    #[command(
+        after_help = "Example: iscsi bench iscsi://192.0.2.1/iqn.2026-11.org.example:disk/0 \
+--rw randread --bs 4k --qd 32 --time 5 --json"
+    )]
+    Bench(BenchArgs),
+    /// Show everything at once against a built-in target on loopback; touches nothing else.
+    Demo,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DiscoverArgs {
+    /// Address or name, with a port if it is not 3260.
+    #[arg(value_name = "PORTAL", value_parser = parse_portal_argument)]
+    pub(crate) portal: Portal,
+    #[command(flatten)]
+    pub(crate) login: LoginArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LsArgs {
+    /// iscsi://host[:port][,tpgt][/target[/lun]]
+    #[arg(value_name = "URL", required = true)]
+    pub(crate) urls: Vec<Url>,
+    #[command(flatten)]
+    pub(crate) login: LoginArgs,
+}
+
+/// One logical unit and how to get there.
+#[derive(Debug, Args)]
+pub(crate) struct UnitArgs {
+    /// iscsi://host[:port][,tpgt]/target/lun; several are several paths.
+    #[arg(value_name = "URL", required = true)]
+    pub(crate) urls: Vec<Url>,
+    #[command(flatten)]
+    pub(crate) login: LoginArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReadArgs {
+    #[command(flatten)]
+    pub(crate) unit: UnitArgs,
+    /// First byte.
+    #[arg(long, value_name = "N", value_parser = parse_size)]
+    pub(crate) offset: u64,
+    /// Number of bytes.
+    #[arg(long, value_name = "N", value_parser = parse_size)]
+    pub(crate) length: u64,
+    /// Where to; standard output if not given.
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct WriteArgs {
+    #[command(flatten)]
+    pub(crate) unit: UnitArgs,
+    /// First byte.
+    #[arg(long, value_name = "N", value_parser = parse_size)]
+    pub(crate) offset: u64,
+    /// Where from; standard input if not given.
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) input: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CpArgs {
+    /// A file, or URLs of one logical unit joined by commas.
+    #[arg(value_name = "SRC")]
+    pub(crate) source: Side,
+    /// A file, or URLs of one logical unit joined by commas.
+    #[arg(value_name = "DST")]
+    pub(crate) destination: Side,
+    /// Read both sides again afterwards and compare.
+    #[arg(long)]
+    pub(crate) verify: bool,
+    #[command(flatten)]
+    pub(crate) login: LoginArgs,
+}
+
+/// What `bench` does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "lower")]
+pub(crate) enum Workload {
+    /// Sequential reads.
+    Read,
+    /// Sequential writes; overwrites the data.
+    Write,
+    /// Random reads.
+    RandRead,
+    /// Random writes; overwrites the data.
+    RandWrite,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BenchArgs {
+    #[command(flatten)]
+    pub(crate) unit: UnitArgs,
+    /// Access pattern; write and randwrite OVERWRITE the logical unit.
+    #[arg(long, value_enum, default_value = "randread")]
+    pub(crate) rw: Workload,
+    /// Bytes per I/O.
+    #[arg(long, value_name = "N", value_parser = parse_size, default_value = "4k")]
+    pub(crate) bs: u64,
+    /// I/Os in flight.
+    #[arg(long, value_name = "N", default_value = "32", value_parser = clap::value_parser!(u16).range(1..=4096))]
+    pub(crate) qd: u16,
+    /// How long.
+    #[arg(long, value_name = "SECONDS", value_parser = parse_duration, default_value = "5")]
+    pub(crate) time: Duration,
+}
+
+/// CHAP algorithms by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum AlgorithmName {
+    /// CHAP_A 5.
+    Md5,
+    /// CHAP_A 6.
+    Sha1,
+    /// CHAP_A 7.
+    Sha256,
+    /// CHAP_A 8.
+    #[value(name = "sha3-256")]
+    Sha3_256,
+}
+
+/// Path selection policies by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PolicyName {
+    /// One path until it fails.
+    FailoverOnly,
+    /// All paths in turn.
+    RoundRobin,
+    /// The path that would finish first.
+    ServiceTime,
+}
+
+/// One `-k Key=Value`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct OfferArg {
+    pub(crate) key: String,
+    pub(crate) value: String,
+}
+
+fn parse_offer(text: &str) -> Result<OfferArg, String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() && !value.is_empty() => Ok(OfferArg {
+            key: key.to_owned(),
+            value: value.to_owned(),
+        }),
+        _ => Err("write Key=Value, as in HeaderDigest=CRC32C".to_owned()),
+    }
+}
+
+/// Who we are and what is offered at login.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Login")]
+pub(crate) struct LoginArgs {
+    /// Log in over every portal that SendTargets lists for the target.
+    #[arg(long)]
+    pub(crate) all_paths: bool,
+    /// What is offered at login, as in -k InitialR2T=No; repeatable.
+    #[arg(short = 'k', long = "key", value_name = "Key=Value", value_parser = parse_offer)]
+    pub(crate) keys: Vec<OfferArg>,
+    /// Our iSCSI name; made once and kept if not given.
+    #[arg(long, value_name = "NAME", env = "ISCSI_INITIATOR_NAME")]
+    pub(crate) initiator_name: Option<IscsiName>,
+    /// Name to authenticate with (CHAP). The secret comes from a file or ISCSI_CHAP_SECRET.
+    #[arg(long, value_name = "NAME", env = "ISCSI_CHAP_NAME")]
+    pub(crate) chap_name: Option<String>,
+    /// File with our secret; one newline at its end does not count.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) chap_secret_file: Option<PathBuf>,
+    /// Algorithms to offer, the most wanted first.
+    #[arg(long, value_name = "ALG", value_enum, value_delimiter = ',')]
+    pub(crate) chap_alg: Vec<AlgorithmName>,
+    /// Name the target must authenticate with (mutual CHAP). The secret comes from a file or
+    /// ISCSI_MUTUAL_SECRET.
+    #[arg(long, value_name = "NAME", env = "ISCSI_MUTUAL_NAME")]
+    pub(crate) mutual_name: Option<String>,
+    /// File with the target's secret; one newline at its end does not count.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) mutual_secret_file: Option<PathBuf>,
+    /// How paths are chosen.
+    #[arg(long, value_enum, default_value = "service-time")]
+    pub(crate) policy: PolicyName,
+    /// How long I/O waits while no path is up, before it fails.
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub(crate) no_path_timeout: Option<Duration>,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn no_option_takes_a_secret() {
+        for verb in Cli::command().get_subcommands() {
+            for option in verb.get_arguments() {
+                let id = option.get_id().as_str();
+                assert!(!id.contains("secret") || id.ends_with("_file"), "{id}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_contract_parses() {
+        let url = "iscsi://h:3260,1/iqn.2026-11.org.example:a/0";
+        for line in [
+            "discover 192.0.2.1".to_owned(),
+            format!("ls {url} {url}"),
+            format!("info {url} --all-paths --json -v"),
+            format!("read {url} --offset 4k --length 1M -o x"),
+            format!("write {url} --offset 1 -i x -k InitialR2T=No -k ImmediateData=Yes"),
+            format!("cp x {url},{url} --verify"),
+            format!("bench {url} --rw randwrite --bs 4k --qd 32 --time 5"),
+            "demo".to_owned(),
+            format!("--json info {url} --chap-name u --chap-secret-file f --chap-alg sha256,md5"),
+            format!(
+                "info {url} --mutual-name t --mutual-secret-file g --initiator-name iqn.2026-11.org.example:me"
+            ),
+        ] {
+            let words = std::iter::once("iscsi").chain(line.split(' '));
+            if let Err(error) = Cli::try_parse_from(words) {
+                panic!("{line}: {error}");
+            }
+        }
+    }
+}

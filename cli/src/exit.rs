@@ -1,0 +1,202 @@
+//! How a run ends: one number for scripts, a message and a hint for people.
+
+use initiator::{Error, IoError, OutcomeCertainty};
+
+/// Exit statuses; the numbers are a contract with scripts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Status {
+    /// 0: done.
+    Done,
+    /// 1: a failure that no other number describes.
+    Other,
+    /// 2: the command line makes no sense.
+    Usage,
+    /// 3: not one portal could be reached.
+    Unreachable,
+    /// 4: login refused, or authentication failed.
+    Login,
+    /// 5: no such target or LUN.
+    NotFound,
+    /// 6: the device answered a command with an error.
+    Device,
+    /// 7: nobody knows whether a write happened.
+    Unknown,
+    /// 8: what was read is not what was written.
+    Verification,
+    /// 128 + the signal's number: the user stopped it.
+    Interrupted(Signal),
+}
+
+/// Signals that end a run in good order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Signal {
+    /// Ctrl-C.
+    Interrupt,
+    /// The polite kill.
+    Terminate,
+    /// The terminal went away.
+    Hangup,
+}
+
+impl Status {
+    /// The number.
+    pub(crate) const fn code(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::Other => 1,
+            Self::Usage => 2,
+            Self::Unreachable => 3,
+            Self::Login => 4,
+            Self::NotFound => 5,
+            Self::Device => 6,
+            Self::Unknown => 7,
+            Self::Verification => 8,
+            Self::Interrupted(Signal::Hangup) => 129,
+            Self::Interrupted(Signal::Interrupt) => 130,
+            Self::Interrupted(Signal::Terminate) => 143,
+        }
+    }
+
+    /// The status a failed run ends with: that of the first cause that has one.
+    pub(crate) fn of(error: &anyhow::Error) -> Self {
+        error.chain().find_map(of_cause).unwrap_or(Self::Other)
+    }
+
+    /// What to try, where there is something.
+    pub(crate) const fn hint(self) -> Option<&'static str> {
+        Some(match self {
+            Self::Unreachable => {
+                "is the target running, the address right (3260 is the default port), and the way to it open?"
+            }
+            Self::Login => {
+                "check the credentials (--chap-name, --chap-secret-file, --mutual-name) and whether the target allows this initiator's name (--initiator-name); -v shows the login"
+            }
+            Self::NotFound => "'iscsi discover PORTAL' lists targets, 'iscsi ls URL' their LUNs",
+            Self::Unknown => {
+                "the data may or may not have been written; write the range again, or read it to find out"
+            }
+            Self::Done
+            | Self::Other
+            | Self::Usage
+            | Self::Device
+            | Self::Verification
+            | Self::Interrupted(_) => return None,
+        })
+    }
+}
+
+/// Failures that arise in the command itself.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// The command line contradicts itself.
+    #[error("{0}")]
+    Usage(String),
+    /// Read back differs from written.
+    #[error("verification failed: the first difference is at byte {offset} of {place}")]
+    Verification { offset: u64, place: String },
+    /// The demo found something that must not be.
+    #[error("{0}")]
+    Demo(String),
+    /// A signal.
+    #[error("stopped by {}", match .0 {
+        Signal::Interrupt => "Ctrl-C",
+        Signal::Terminate => "SIGTERM",
+        Signal::Hangup => "SIGHUP",
+    })]
+    Interrupted(Signal),
+    /// The reader of standard output went away.
+    #[error("standard output was closed by its reader")]
+    OutputClosed,
+}
+
+/// The failure and its causes in one line; a cause that the text before it already tells is left
+/// out.
+pub(crate) fn message(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain() {
+        let cause = cause.to_string();
+        if text.is_empty() {
+            text = cause;
+        } else if !text.contains(&cause) {
+            text.push_str(": ");
+            text.push_str(&cause);
+        }
+    }
+    text
+}
+
+fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Status> {
+    if let Some(failure) = cause.downcast_ref::<Failure>() {
+        return Some(match failure {
+            Failure::Usage(_) => Status::Usage,
+            Failure::Verification { .. } | Failure::Demo(_) => Status::Verification,
+            Failure::Interrupted(signal) => Status::Interrupted(*signal),
+            Failure::OutputClosed => Status::Other,
+        });
+    }
+    if let Some(io) = cause.downcast_ref::<IoError>() {
+        return Some(of_io(io));
+    }
+    cause.downcast_ref::<Error>().map(of_error)
+}
+
+fn of_error(error: &Error) -> Status {
+    match error {
+        Error::NoPortalReachable { .. } => Status::Unreachable,
+        Error::Login { .. } => Status::Login,
+        Error::NoSuchTarget { .. } | Error::NoSuchLun { .. } => Status::NotFound,
+        Error::Io(io) => of_io(io),
+        _ => Status::Other,
+    }
+}
+
+fn of_io(error: &IoError) -> Status {
+    use initiator::IoErrorKind;
+    match (error.outcome, error.kind) {
+        (OutcomeCertainty::Unknown, _) => Status::Unknown,
+        (_, IoErrorKind::Device) => Status::Device,
+        (_, IoErrorKind::NoPath) => Status::Unreachable,
+        _ => Status::Other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_the_contract() {
+        let table = [
+            (Status::Done, 0),
+            (Status::Other, 1),
+            (Status::Usage, 2),
+            (Status::Unreachable, 3),
+            (Status::Login, 4),
+            (Status::NotFound, 5),
+            (Status::Device, 6),
+            (Status::Unknown, 7),
+            (Status::Verification, 8),
+            (Status::Interrupted(Signal::Interrupt), 130),
+        ];
+        for (status, code) in table {
+            assert_eq!(status.code(), code, "{status:?}");
+        }
+    }
+
+    #[test]
+    fn context_does_not_hide_the_cause() {
+        let error = anyhow::Error::new(Failure::Usage("x".to_owned()))
+            .context("y")
+            .context("z");
+        assert_eq!(Status::of(&error), Status::Usage);
+        assert_eq!(Status::of(&anyhow::anyhow!("x")), Status::Other);
+    }
+
+    #[test]
+    fn nothing_is_told_twice() {
+        let error = anyhow::anyhow!("refused")
+            .context("login: refused")
+            .context("copy");
+        assert_eq!(message(&error), "copy: login: refused");
+    }
+}

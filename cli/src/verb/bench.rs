@@ -1,0 +1,380 @@
+//! `iscsi bench`: closed-loop load with a fixed number of I/Os in flight.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+use initiator::{Bytes, IoBuf, IoError, LogicalUnit};
+use serde::Serialize;
+use tokio::task::JoinSet;
+
+use crate::args::{BenchArgs, Workload};
+use crate::block::{self, as_usize};
+use crate::connect::{Context, with_unit};
+use crate::exit::Failure;
+use crate::output;
+use crate::render::table::table;
+use crate::url::Address;
+use crate::view::{self, PathRow};
+
+/// Runs the verb.
+///
+/// # Errors
+/// An I/O size that does not fit the unit; the first I/O error, after the result was shown.
+pub(crate) async fn run(context: &Context, args: &BenchArgs) -> anyhow::Result<()> {
+    let address = Address::join(&args.unit.urls)?;
+    let (report, error) = with_unit(context, &args.unit.login, &address, async |_, unit| {
+        measure(context, args, unit).await
+    })
+    .await?;
+    if context.output.json {
+        output::print_json(&report)?;
+    } else {
+        output::print(&report.text())?;
+    }
+    error.map_or(Ok(()), Err)
+}
+
+async fn measure(
+    context: &Context,
+    args: &BenchArgs,
+    unit: &LogicalUnit,
+) -> anyhow::Result<(Report, Option<anyhow::Error>)> {
+    let load = Arc::new(Load::new(args, unit)?);
+    let before = view::paths(&unit.topology());
+    let cpu = cpu_time();
+    let begun = Instant::now();
+    let mut workers = JoinSet::new();
+    for worker in 0..args.qd {
+        workers.spawn(work(Arc::clone(&load), unit.clone(), worker.into()));
+    }
+    let mut interrupt = context.interrupt.clone();
+    let stopped = tokio::select! {
+        biased;
+        signal = interrupt.wait() => Some(signal),
+        () = tokio::time::sleep(args.time) => None,
+        () = load.gave_up() => None,
+    };
+    load.stop.store(true, Ordering::Relaxed);
+    let elapsed = begun.elapsed();
+    let cpu = cpu_time().saturating_sub(cpu);
+    // I/Os in flight are not counted, but they are waited for: a write that was begun ends.
+    if stopped.is_none() {
+        while workers.join_next().await.is_some() {}
+    }
+    workers.shutdown().await;
+    let after = view::paths(&unit.topology());
+    let report = Report::new(args, &load.tally(), (elapsed, cpu), (&before, &after));
+    let error = match (stopped, load.first_error()) {
+        (Some(signal), _) => Some(Failure::Interrupted(signal).into()),
+        (None, Some(error)) => {
+            let text = format!("{} I/Os failed; the first", report.errors);
+            Some(anyhow::Error::new(error).context(text))
+        }
+        (None, None) => None,
+    };
+    Ok((report, error))
+}
+
+/// What the workers share.
+struct Load {
+    workload: Workload,
+    bytes: u64,
+    /// Number of I/O-sized slots on the unit.
+    slots: u64,
+    next: AtomicU64,
+    stop: AtomicBool,
+    failing: tokio::sync::Notify,
+    tally: Mutex<Tally>,
+}
+
+#[derive(Clone)]
+struct Tally {
+    latency_us: Histogram<u64>,
+    ios: u64,
+    errors: u64,
+    errors_in_a_row: u64,
+    first_error: Option<IoError>,
+}
+
+impl Load {
+    fn new(args: &BenchArgs, unit: &LogicalUnit) -> anyhow::Result<Self> {
+        let geometry = unit.geometry();
+        let (block, capacity) = (
+            u64::from(geometry.block_bytes).max(1),
+            block::capacity(&geometry),
+        );
+        if args.bs == 0 || !args.bs.is_multiple_of(block) {
+            let text = format!("--bs {} is no multiple of the block size, {block}", args.bs);
+            return Err(Failure::Usage(text).into());
+        }
+        if args.bs > capacity.min(MAX_IO_BYTES) {
+            let text = format!("--bs {} is above {}", args.bs, capacity.min(MAX_IO_BYTES));
+            return Err(Failure::Usage(text).into());
+        }
+        let tally = Tally {
+            latency_us: Histogram::new_with_bounds(1, 3_600_000_000, 3)?,
+            ios: 0,
+            errors: 0,
+            errors_in_a_row: 0,
+            first_error: None,
+        };
+        Ok(Self {
+            workload: args.rw,
+            bytes: args.bs,
+            slots: capacity / args.bs,
+            next: AtomicU64::new(0),
+            stop: AtomicBool::new(false),
+            failing: tokio::sync::Notify::new(),
+            tally: Mutex::new(tally),
+        })
+    }
+
+    fn next_offset(&self, random: &mut fastrand::Rng) -> u64 {
+        let slot = match self.workload {
+            Workload::Read | Workload::Write => {
+                self.next.fetch_add(1, Ordering::Relaxed) % self.slots
+            }
+            Workload::RandRead | Workload::RandWrite => random.u64(..self.slots),
+        };
+        slot * self.bytes
+    }
+
+    const fn writes(&self) -> bool {
+        matches!(self.workload, Workload::Write | Workload::RandWrite)
+    }
+
+    fn count(&self, latency: Duration, result: Result<(), IoError>) {
+        if self.stop.load(Ordering::Relaxed) {
+            return;
+        }
+        let mut tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
+        match result {
+            Ok(()) => {
+                let us = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
+                tally.latency_us.saturating_record(us);
+                tally.ios += 1;
+                tally.errors_in_a_row = 0;
+            }
+            Err(error) => {
+                tally.errors += 1;
+                tally.errors_in_a_row += 1;
+                tally.first_error.get_or_insert(error);
+                if tally.errors_in_a_row >= ERRORS_IN_A_ROW {
+                    self.stop.store(true, Ordering::Relaxed);
+                    self.failing.notify_one();
+                }
+            }
+        }
+    }
+
+    /// Ends when nothing but errors comes back: then going on measures nothing.
+    async fn gave_up(&self) {
+        self.failing.notified().await;
+    }
+
+    fn tally(&self) -> Tally {
+        self.tally
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    fn first_error(&self) -> Option<IoError> {
+        self.tally().first_error
+    }
+}
+
+async fn work(load: Arc<Load>, unit: LogicalUnit, seed: u64) {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut buf = IoBuf::zeroed(as_usize(load.bytes));
+    let mut payload = Bytes::new();
+    if load.writes() {
+        // Content that neither compression nor deduplication makes cheap.
+        random.fill(buf.as_mut_slice());
+        payload = std::mem::take(&mut buf).freeze();
+    }
+    while !load.stop.load(Ordering::Relaxed) {
+        let offset = load.next_offset(&mut random);
+        let begun = Instant::now();
+        let result = if load.writes() {
+            unit.write_at(offset, payload.clone()).await
+        } else {
+            let (result, returned) = unit.read_at(offset, buf).await;
+            buf = returned;
+            result
+        };
+        load.count(begun.elapsed(), result);
+        // An I/O that completes at once must not keep timers and signals from running.
+        tokio::task::coop::consume_budget().await;
+    }
+}
+
+/// CPU time of the whole process, user and system.
+fn cpu_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
+    Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or_default())
+}
+
+/// The result; its serialized form is the JSON output that scripts read.
+#[derive(Debug, Serialize)]
+struct Report {
+    rw: String,
+    bs: u64,
+    qd: u16,
+    seconds: f64,
+    ios: u64,
+    iops: f64,
+    bytes_per_second: f64,
+    latency_us: Latency,
+    cpu_us_per_io: f64,
+    errors: u64,
+    paths: Vec<Share>,
+}
+
+#[derive(Debug, Serialize)]
+struct Latency {
+    p50: u64,
+    p99: u64,
+    p999: u64,
+    max: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct Share {
+    path: String,
+    state: String,
+    ios: u64,
+    share: f64,
+}
+
+#[expect(clippy::cast_precision_loss, reason = "rates and shares for display")]
+impl Report {
+    fn new(
+        args: &BenchArgs,
+        tally: &Tally,
+        (elapsed, cpu): (Duration, Duration),
+        (before, after): (&[PathRow], &[PathRow]),
+    ) -> Self {
+        use clap::ValueEnum as _;
+        let seconds = elapsed.as_secs_f64().max(1e-9);
+        let latency = &tally.latency_us;
+        let rw = args
+            .rw
+            .to_possible_value()
+            .map(|value| value.get_name().to_owned());
+        Self {
+            rw: rw.unwrap_or_default(),
+            bs: args.bs,
+            qd: args.qd,
+            seconds,
+            ios: tally.ios,
+            iops: tally.ios as f64 / seconds,
+            bytes_per_second: tally.ios as f64 * args.bs as f64 / seconds,
+            latency_us: Latency {
+                p50: latency.value_at_quantile(0.5),
+                p99: latency.value_at_quantile(0.99),
+                p999: latency.value_at_quantile(0.999),
+                max: latency.max(),
+            },
+            cpu_us_per_io: cpu.as_secs_f64() * 1e6 / tally.ios.max(1) as f64,
+            errors: tally.errors,
+            paths: shares(before, after),
+        }
+    }
+
+    fn text(&self) -> String {
+        let Latency {
+            p50,
+            p99,
+            p999,
+            max,
+        } = self.latency_us;
+        let facts = [
+            ("IOPS", format!("{:.0}", self.iops)),
+            ("MB/s", format!("{:.1}", self.bytes_per_second / 1e6)),
+            ("latency p50", format!("{p50} µs")),
+            ("latency p99", format!("{p99} µs")),
+            ("latency p99.9", format!("{p999} µs")),
+            ("latency max", format!("{max} µs")),
+            ("CPU per I/O", format!("{:.2} µs", self.cpu_us_per_io)),
+            ("errors", self.errors.to_string()),
+        ];
+        let facts = facts.map(|(name, value)| vec![name.to_owned(), value]);
+        let title = format!(
+            "{}, {} bytes, {} in flight, {:.1} s\n\n",
+            self.rw, self.bs, self.qd, self.seconds
+        );
+        let paths = self.paths.iter().map(|path| {
+            let share = format!("{:.1} %", path.share * 100.0);
+            vec![
+                path.path.clone(),
+                path.state.clone(),
+                path.ios.to_string(),
+                share,
+            ]
+        });
+        let paths = table(&["path", "state", "I/Os", "share"], paths, &[2, 3]);
+        format!(
+            "{title}{}\n{paths}",
+            table(&["", ""], facts, &[1]).trim_start_matches('\n')
+        )
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "shares for display")]
+fn shares(before: &[PathRow], after: &[PathRow]) -> Vec<Share> {
+    let done = |row: &PathRow| {
+        let earlier = before.iter().find(|earlier| earlier.path == row.path);
+        row.ios
+            .saturating_sub(earlier.map_or(0, |earlier| earlier.ios))
+    };
+    let total: u64 = after.iter().map(done).sum();
+    let share = |row: &PathRow| Share {
+        path: row.path.clone(),
+        state: row.state.clone(),
+        ios: done(row),
+        share: done(row) as f64 / total.max(1) as f64,
+    };
+    after.iter().map(share).collect()
+}
+
+/// Largest I/O, in bytes.
+const MAX_IO_BYTES: u64 = 16 << 20;
+
+/// After this many errors without a success in between the run ends.
+const ERRORS_IN_A_ROW: u64 = 100;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(path: &str, ios: u64) -> PathRow {
+        PathRow {
+            path: path.to_owned(),
+            group: None,
+            state: "active".to_owned(),
+            ios,
+            failed: 0,
+        }
+    }
+
+    #[test]
+    fn shares_count_only_this_run() {
+        let shares = shares(&[row("a", 100)], &[row("a", 130), row("b", 10)]);
+        assert_eq!((shares[0].ios, shares[1].ios), (30, 10));
+        assert!((shares[0].share - 0.75).abs() < 1e-9);
+    }
+
+    #[test]
+    fn cpu_time_rises_with_work() {
+        let before = cpu_time();
+        let mut sum = 0_u64;
+        while cpu_time() == before {
+            sum = std::hint::black_box(sum.wrapping_add(1));
+        }
+        assert!(cpu_time() > before);
+    }
+}

@@ -1,0 +1,10 @@
+//! One module per verb.
+
+pub(crate) mod bench;
+pub(crate) mod cp;
+pub(crate) mod demo;
+pub(crate) mod discover;
+pub(crate) mod info;
+pub(crate) mod ls;
+pub(crate) mod read;
+pub(crate) mod write;
