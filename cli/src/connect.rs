@@ -47,9 +47,9 @@ pub(crate) fn initiator(login: &LoginArgs) -> anyhow::Result<Initiator> {
         builder = builder.no_path_timeout(timeout);
     }
     for offer in &login.keys {
-        builder = builder
-            .offer(&offer.key, &offer.value)
-            .map_err(|error| Failure::Usage(format!("-k: {error}")))?;
+        builder = builder.offer(&offer.key, &offer.value).map_err(|error| {
+            Failure::Usage(format!("-k {}={}: {error}", offer.key, offer.value))
+        })?;
     }
     builder
         .build()
@@ -107,13 +107,7 @@ pub(crate) async fn with_unit<T>(
         result
     })
     .await
-    .with_context(|| {
-        format!(
-            "{} LUN {}",
-            address.target,
-            crate::url::LunText(address.lun)
-        )
-    })
+    .with_context(|| format!("{} LUN {}", address.target, address.lun))
 }
 
 fn spec_of(address: &Address, all_portals: bool) -> TargetSpec {

@@ -140,6 +140,10 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Status> {
     cause.downcast_ref::<Error>().map(of_error)
 }
 
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "what has no number of its own is 1"
+)]
 fn of_error(error: &Error) -> Status {
     match error {
         Error::NoPortalReachable { .. } => Status::Unreachable,

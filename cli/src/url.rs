@@ -45,7 +45,7 @@ pub(crate) enum UrlErrorKind {
     Group(String),
     #[error("target name '{name}': {reason}")]
     Target { name: String, reason: String },
-    #[error("LUN '{0}' is neither a number from 0 to 16383 nor 0x and up to 16 hex digits")]
+    #[error("LUN '{0}' is neither a number from 0 to 65535 nor 0x and up to 16 hex digits")]
     Lun(String),
     #[error("'{0}' follows the LUN; a URL ends there")]
     Trailing(String),
@@ -145,32 +145,15 @@ fn parse_lun_and_end(text: &str) -> Result<Lun, UrlErrorKind> {
     parse_lun(lun).ok_or_else(|| UrlErrorKind::Lun(lun.to_owned()))
 }
 
-/// Decimal, or `0x` and hex. Up to 255 means peripheral device addressing, up to 16383 flat
-/// space addressing (SAM-5 §4.7.5), 16 hex digits are the eight bytes as they travel.
+/// Decimal, or `0x` and hex. All 16 hex digits are the eight bytes as they travel; a shorter
+/// number is encoded the way devices do it (SAM-5 §4.7.5).
 fn parse_lun(text: &str) -> Option<Lun> {
-    let number = match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
-        Some(hex) if hex.is_empty() || !hex.bytes().all(|byte| byte.is_ascii_hexdigit()) => {
-            return None;
+    match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
+        Some(hex) if hex.len() < 16 && hex.bytes().all(|byte| byte.is_ascii_hexdigit()) => {
+            u16::from_str_radix(hex, 16).ok().map(Lun::from_number)
         }
-        Some(hex) if hex.len() == 16 => {
-            return u64::from_str_radix(hex, 16)
-                .ok()
-                .map(|raw| Lun::from_bytes(raw.to_be_bytes()));
-        }
-        Some(hex) => u16::from_str_radix(hex, 16).ok()?,
-        None => decimal::<u16>(text)?,
-    };
-    lun_of(number)
-}
-
-fn lun_of(number: u16) -> Option<Lun> {
-    let first = match number {
-        0..=0xff => number,
-        0x100..=0x3fff => 0x4000 | number,
-        _ => return None,
-    };
-    let [high, low] = first.to_be_bytes();
-    Some(Lun::from_bytes([high, low, 0, 0, 0, 0, 0, 0]))
+        _ => text.parse().ok(),
+    }
 }
 
 /// Digits only: no sign, no blanks, unlike `str::parse`.
@@ -190,26 +173,10 @@ impl std::fmt::Display for Url {
         if let Some(target) = &self.target {
             write!(f, "/{target}")?;
             if let Some(lun) = self.lun {
-                write!(f, "/{}", LunText(lun))?;
+                write!(f, "/{}", lun)?;
             }
         }
         Ok(())
-    }
-}
-
-/// Shows a LUN the way a URL takes it.
-pub(crate) struct LunText(pub(crate) Lun);
-
-impl std::fmt::Display for LunText {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let bytes = self.0.to_bytes();
-        let [high, low, ..] = bytes;
-        let number = u16::from_be_bytes([high & 0x3f, low]);
-        if lun_of(number) == Some(self.0) {
-            write!(f, "{number}")
-        } else {
-            write!(f, "{:#018x}", u64::from_be_bytes(bytes))
-        }
     }
 }
 
@@ -234,7 +201,7 @@ pub(crate) enum AddressError {
     #[error(
         "{first} and {other} name different logical units; several URLs are several paths to one"
     )]
-    Different { first: Url, other: Url },
+    Different { first: String, other: String },
 }
 
 impl Address {
@@ -256,7 +223,7 @@ impl Address {
         let mut portals: Vec<(Portal, Option<PortalGroupTag>)> = Vec::new();
         for url in urls {
             if url.target != first.target || url.lun != first.lun {
-                let (first, other) = (first.clone(), url.clone());
+                let (first, other) = (first.to_string(), url.to_string());
                 return Err(AddressError::Different { first, other });
             }
             match portals.iter_mut().find(|(portal, _)| *portal == url.portal) {

@@ -6,7 +6,7 @@ use super::plain;
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Node {
     text: String,
-    children: Vec<Node>,
+    children: Vec<Self>,
 }
 
 impl Node {

@@ -54,10 +54,11 @@ fn luns_use_the_addressing_of_sam() {
     assert_eq!(lun_bytes("255"), [0, 255, 0, 0, 0, 0, 0, 0]);
     assert_eq!(lun_bytes("256"), [0x41, 0, 0, 0, 0, 0, 0, 0]);
     assert_eq!(lun_bytes("16383"), [0x7f, 0xff, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(lun_bytes("16384"), [0xd2, 0, 0x40, 0, 0, 0, 0, 0]);
     assert_eq!(lun_bytes("0x1f"), [0, 0x1f, 0, 0, 0, 0, 0, 0]);
     assert_eq!(lun_bytes("0xc101000000000002"), [0xc1, 1, 0, 0, 0, 0, 0, 2]);
     for bad in [
-        "16384",
+        "65536",
         "-1",
         "+1",
         "0x",
@@ -159,7 +160,7 @@ fn paths_of_different_units_do_not_join() {
             "{joined:?}"
         );
     }
-    let twice = Address::join(&[one.clone(), one.clone()]).expect("the same");
+    let twice = Address::join(&[one.clone(), one]).expect("the same");
     assert_eq!(twice.portals.len(), 1);
     assert!(Address::join(&[url("iscsi://a")]).is_err());
     assert!(Address::join(&[url(&format!("iscsi://a/{NAME}"))]).is_err());

@@ -82,7 +82,7 @@ async fn to_unit(
             &source,
             &destination,
             size,
-            &address.target.to_string(),
+            address.target.as_str(),
         )
         .await?;
     }

@@ -35,11 +35,11 @@ pub(crate) async fn run(context: &Context, args: &DiscoverArgs) -> anyhow::Resul
         return Ok(());
     }
     let rows = targets.iter().flat_map(|target| {
-        let row = |(portal, group): &(initiator::Portal, initiator::PortalGroupTag)| {
+        let row = |(portal, group): &(initiator::Portal, Option<initiator::PortalGroupTag>)| {
             vec![
                 target.name.to_string(),
                 portal.to_string(),
-                group.0.to_string(),
+                group.map_or_else(|| "-".to_owned(), |group| group.to_string()),
             ]
         };
         target.portals.iter().map(row).collect::<Vec<_>>()
@@ -62,7 +62,7 @@ struct TargetJson {
 #[derive(Serialize)]
 struct PortalJson {
     portal: String,
-    group: u16,
+    group: Option<u16>,
 }
 
 impl From<&DiscoveredTarget> for TargetJson {
@@ -72,7 +72,7 @@ impl From<&DiscoveredTarget> for TargetJson {
             .iter()
             .map(|(portal, group)| PortalJson {
                 portal: portal.to_string(),
-                group: group.0,
+                group: group.map(|group| group.0),
             })
             .collect();
         Self {

@@ -9,7 +9,7 @@ use crate::connect::{Context, with_unit};
 use crate::output;
 use crate::render::table::table;
 use crate::size::human;
-use crate::url::{Address, LunText};
+use crate::url::Address;
 use crate::view::{self, PathRow, SessionRow};
 
 /// Runs the verb.
@@ -44,7 +44,7 @@ async fn gather(target: &Target, unit: &LogicalUnit, address: &Address) -> anyho
     let topology = unit.topology();
     Ok(Info {
         target: address.target.to_string(),
-        lun: LunText(address.lun).to_string(),
+        lun: address.lun.to_string(),
         identity: view::identity(unit),
         vendor: vendor.trim().to_owned(),
         product: product.trim().to_owned(),

@@ -10,7 +10,7 @@ use crate::connect::{self, Context, with_target};
 use crate::output;
 use crate::render::table::table;
 use crate::size::human;
-use crate::url::{LunText, Url};
+use crate::url::Url;
 
 /// Runs the verb.
 ///
@@ -92,7 +92,7 @@ async fn describe(target: &Target, luns: &[initiator::Lun]) -> anyhow::Result<Ve
     let mut units = Vec::with_capacity(luns.len());
     for lun in luns {
         let unit = target.describe_lun(lun).await;
-        units.push(unit.with_context(|| format!("LUN {}", LunText(lun)))?);
+        units.push(unit.with_context(|| format!("LUN {}", lun))?);
     }
     Ok(units)
 }
@@ -110,7 +110,7 @@ fn show(context: &Context, targets: &[(IscsiName, Vec<LunDescription>)]) -> anyh
             let geometry = unit.geometry.as_ref();
             vec![
                 name.to_string(),
-                LunText(unit.lun).to_string(),
+                unit.lun.to_string(),
                 device_type(unit.device_type).to_owned(),
                 unit.vendor.trim().to_owned(),
                 unit.product.trim().to_owned(),
@@ -174,7 +174,7 @@ struct UnitJson {
 impl From<&LunDescription> for UnitJson {
     fn from(unit: &LunDescription) -> Self {
         Self {
-            lun: LunText(unit.lun).to_string(),
+            lun: unit.lun.to_string(),
             device_type: unit.device_type,
             vendor: unit.vendor.trim().to_owned(),
             product: unit.product.trim().to_owned(),
