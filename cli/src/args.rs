@@ -265,6 +265,9 @@ pub(crate) struct LoginArgs {
     /// Algorithms to offer, the most wanted first.
     #[arg(long, value_name = "ALG", value_enum, value_delimiter = ',')]
     pub(crate) chap_alg: Vec<AlgorithmName>,
+    /// Take secrets below 96 bits too (RFC 7143 §9.2.1 forbids them on open networks).
+    #[arg(long)]
+    pub(crate) allow_short_secrets: bool,
     /// Name the target must authenticate with (mutual CHAP). The secret comes from a file or
     /// ISCSI_MUTUAL_SECRET.
     #[arg(long, value_name = "NAME", env = "ISCSI_MUTUAL_NAME")]
@@ -296,7 +299,11 @@ mod tests {
         for verb in Cli::command().get_subcommands() {
             for option in verb.get_arguments() {
                 let id = option.get_id().as_str();
-                assert!(!id.contains("secret") || id.ends_with("_file"), "{id}");
+                let flag = !option.get_action().takes_values();
+                assert!(
+                    !id.contains("secret") || id.ends_with("_file") || flag,
+                    "{id}"
+                );
             }
         }
     }

@@ -37,6 +37,9 @@ pub(crate) fn initiator(login: &LoginArgs) -> anyhow::Result<Initiator> {
         PolicyName::RoundRobin => LoadBalancePolicy::RoundRobin,
         PolicyName::ServiceTime => LoadBalancePolicy::ServiceTime,
     });
+    if login.allow_short_secrets {
+        builder = builder.allow_short_secrets();
+    }
     if let Some(chap) = credentials.chap {
         builder = builder.chap(chap);
     }
