@@ -1,8 +1,10 @@
 //! The command line. Verbs, options and exit statuses are a contract with scripts.
 
+use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::TypedValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use initiator::{IscsiName, Portal};
 
@@ -102,7 +104,7 @@ Examples:
 #[derive(Debug, Args)]
 pub(crate) struct DiscoverArgs {
     /// Address or name, with a port if it is not 3260.
-    #[arg(value_name = "PORTAL", value_parser = parse_portal_argument)]
+    #[arg(value_name = "PORTAL", value_parser = Discreet(portal_of))]
     pub(crate) portal: Portal,
     #[command(flatten)]
     pub(crate) login: LoginArgs,
@@ -111,7 +113,7 @@ pub(crate) struct DiscoverArgs {
 #[derive(Debug, Args)]
 pub(crate) struct LsArgs {
     /// iscsi://host[:port][,tpgt][/target[/lun]]
-    #[arg(value_name = "URL", required = true)]
+    #[arg(value_name = "URL", required = true, value_parser = Discreet(url_of))]
     pub(crate) urls: Vec<Url>,
     #[command(flatten)]
     pub(crate) login: LoginArgs,
@@ -121,7 +123,7 @@ pub(crate) struct LsArgs {
 #[derive(Debug, Args)]
 pub(crate) struct UnitArgs {
     /// iscsi://host[:port][,tpgt]/target/lun; several are several paths.
-    #[arg(value_name = "URL", required = true)]
+    #[arg(value_name = "URL", required = true, value_parser = Discreet(url_of))]
     pub(crate) urls: Vec<Url>,
     #[command(flatten)]
     pub(crate) login: LoginArgs,
@@ -157,10 +159,10 @@ pub(crate) struct WriteArgs {
 #[derive(Debug, Args)]
 pub(crate) struct CpArgs {
     /// A file, or URLs of one logical unit joined by commas.
-    #[arg(value_name = "SRC")]
+    #[arg(value_name = "SRC", value_parser = Discreet(side_of))]
     pub(crate) source: Side,
     /// A file, or URLs of one logical unit joined by commas.
-    #[arg(value_name = "DST")]
+    #[arg(value_name = "DST", value_parser = Discreet(side_of))]
     pub(crate) destination: Side,
     /// Read both sides again afterwards and compare.
     #[arg(long)]
@@ -281,6 +283,51 @@ pub(crate) struct LoginArgs {
     /// How long I/O waits while no path is up, before it fails.
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     pub(crate) no_path_timeout: Option<Duration>,
+}
+
+/// Parses a value that may hold a secret by mistake (`iscsi://user%secret@host/…`): clap would
+/// repeat a value it does not like, this leaves the wording to the parser.
+#[derive(Clone)]
+struct Discreet<T>(fn(&OsStr) -> Result<T, String>);
+
+impl<T: Clone + Send + Sync + 'static> TypedValueParser for Discreet<T> {
+    type Value = T;
+
+    fn parse_ref(
+        &self,
+        command: &clap::Command,
+        _argument: Option<&clap::Arg>,
+        value: &OsStr,
+    ) -> Result<T, clap::Error> {
+        let refuse = |text: String| {
+            let kind = clap::error::ErrorKind::ValueValidation;
+            clap::Error::raw(kind, format!("{text}\n")).with_cmd(command)
+        };
+        (self.0)(value).map_err(refuse)
+    }
+}
+
+fn text_of(value: &OsStr) -> Result<&str, String> {
+    value
+        .to_str()
+        .ok_or_else(|| "a URL has no bytes outside UTF-8".to_owned())
+}
+
+fn portal_of(value: &OsStr) -> Result<Portal, String> {
+    parse_portal_argument(text_of(value)?).map_err(|error| error.to_string())
+}
+
+fn url_of(value: &OsStr) -> Result<Url, String> {
+    text_of(value)?
+        .parse::<Url>()
+        .map_err(|error| error.to_string())
+}
+
+fn side_of(value: &OsStr) -> Result<Side, String> {
+    match value.to_str() {
+        Some(text) => text.parse::<Side>().map_err(|error| error.to_string()),
+        None => Ok(Side::File(value.into())),
+    }
 }
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 
 use initiator::{Error, IoError, OutcomeCertainty};
 
+use crate::url::AddressError;
+
 /// Exit statuses; the numbers are a contract with scripts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Status {
@@ -68,9 +70,7 @@ impl Status {
             Self::Unreachable => {
                 "is the target running, the address right (3260 is the default port), and the way to it open?"
             }
-            Self::Login => {
-                "check the credentials (--chap-name, --chap-secret-file, --mutual-name) and whether the target allows this initiator's name (--initiator-name); -v shows the login"
-            }
+            Self::Login => "-v shows the login step by step",
             Self::NotFound => "'iscsi discover PORTAL' lists targets, 'iscsi ls URL' their LUNs",
             Self::Unknown => {
                 "the data may or may not have been written; write the range again, or read it to find out"
@@ -133,6 +133,9 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Status> {
             Failure::Interrupted(signal) => Status::Interrupted(*signal),
             Failure::OutputClosed => Status::Other,
         });
+    }
+    if cause.is::<AddressError>() {
+        return Some(Status::Usage);
     }
     if let Some(io) = cause.downcast_ref::<IoError>() {
         return Some(of_io(io));
