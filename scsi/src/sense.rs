@@ -340,7 +340,9 @@ impl fmt::Display for SenseData {
         if self.deferred {
             f.write_str(", deferred from an earlier command")?;
         }
-        if let Some(information) = self.information {
+        // 0 says something only where it can be an address; some targets always send it.
+        let said = |&value: &u64| value != 0 || self.key == SenseKey::MEDIUM_ERROR;
+        if let Some(information) = self.information.filter(said) {
             write!(f, ", information {information:#x}")?;
         }
         if let Some(specific) = self.key_specific {

@@ -138,7 +138,7 @@ impl AdditionalSense {
 
     /// The standard's name; `None` for codes that are reserved, unknown here or a vendor's.
     ///
-    /// The families whose qualifier is a component number (40h, 4Dh, 70h) have none either;
+    /// The families whose qualifier is a number of its own (40h, 4Dh, 5Dh, 70h) have none either;
     /// [`Display`](fmt::Display) tells them.
     #[must_use]
     pub fn name(self) -> Option<&'static str> {
@@ -153,6 +153,7 @@ impl AdditionalSense {
         match (self.asc, self.ascq) {
             (0x40, 0x80..) => "DIAGNOSTIC FAILURE ON A COMPONENT",
             (0x4d, _) => "TAGGED OVERLAPPED COMMANDS",
+            (0x5d, _) => "FAILURE PREDICTION",
             (0x70, _) => "DECOMPRESSION EXCEPTION SHORT ALGORITHM ID",
             (0x80.., _) | (_, 0x80..) => "VENDOR SPECIFIC CODE",
             _ => "UNKNOWN CODE",

@@ -20,6 +20,7 @@ fn parse(descriptors: &[(u8, u8, &[u8])]) -> Vec<Designator> {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of all types")]
 fn every_type() {
     let long: [u8; 16] = [0x60, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
     let cases: [(u8, &[u8], DesignatorId, &str); 12] = [
