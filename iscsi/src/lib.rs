@@ -14,6 +14,8 @@
 pub mod discovery;
 pub mod login;
 pub mod name;
+#[cfg(feature = "tokio")]
+pub mod net;
 pub mod serial;
 pub mod session;
 pub mod text;

@@ -1,9 +1,10 @@
 //! What a discovery session is for: the targets of a portal (RFC 7143 Appendix C).
 //!
-//! Parsing only; the session that asks is a [`login`](crate::login) of
-//! [`SessionKind::Discovery`](crate::login::SessionKind) and one text exchange.
+//! The session that asks ([`DiscoverySession`]) and the parser of what it hears
+//! ([`SendTargetsAnswer`]), both without I/O.
 
 mod send_targets;
+mod session;
 #[cfg(test)]
 mod tests;
 
@@ -11,3 +12,4 @@ pub use send_targets::{
     ANSWER_BYTES_MAX, DiscoveredTarget, PORTALS_MAX, SendTargetsAnswer, SendTargetsError,
     TARGETS_MAX,
 };
+pub use session::{DiscoveryConfig, DiscoveryError, DiscoverySession};

@@ -208,6 +208,18 @@ impl Session {
         self.actions.pop_front()
     }
 
+    /// The next thing to do, when it only concerns the parameters of the connection.
+    pub fn poll_logged_in(&mut self) -> Option<Action> {
+        let only_parameters = matches!(self.actions.front(), Some(Action::LoggedIn { .. }));
+        if only_parameters { self.actions.pop_front() } else { None }
+    }
+
+    /// Whether [`Session::poll_action`] has something.
+    #[must_use]
+    pub fn has_actions(&self) -> bool {
+        !self.actions.is_empty()
+    }
+
     /// The next event for people.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()
@@ -308,6 +320,12 @@ impl Session {
         self.end_overdue_tasks(now);
         self.ending_timeouts(now);
         self.keepalive(now);
+    }
+
+    /// Whether the session has ended for good.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        matches!(self.phase, Phase::Closed)
     }
 
     /// What the nexus is doing.

@@ -82,7 +82,7 @@ impl Session {
     }
 
     /// Takes back lent memory; completes the task when its end had come meanwhile.
-    pub(super) fn take_back(&mut self, loan: Loan) {
+    pub fn take_back(&mut self, loan: Loan) {
         let Some(task) = self.tasks.get_mut(loan.key) else {
             return;
         };

@@ -47,6 +47,12 @@ pub struct SessionSnapshot {
 }
 
 impl Session {
+    /// Attempts to connect or log in that failed since the session was made.
+    #[must_use]
+    pub fn failures(&self) -> u64 {
+        self.reconnect.failures
+    }
+
     /// The session at this moment.
     #[must_use]
     pub fn snapshot(&self) -> SessionSnapshot {

@@ -99,6 +99,15 @@ impl Receiver {
         }
     }
 
+    /// A new connection: nothing staged, no digests, the limit that holds during login.
+    pub fn reset(&mut self, max_data_bytes: u32) {
+        self.start = 0;
+        self.end = 0;
+        self.handed_out = 0;
+        self.payload = None;
+        self.set_params(false, false, max_data_bytes);
+    }
+
     /// Puts what a login negotiated into force, from the next PDU on.
     pub fn set_params(&mut self, header_digest: bool, data_digest: bool, max_data_bytes: u32) {
         self.header_digest = header_digest;

@@ -1,0 +1,19 @@
+//! The driver: sockets, timers and tasks around the session core (tokio).
+//!
+//! One task per session ([`driver`]) owns the reading half of the connection and does what the
+//! core asks. Callers submit under the session's mutex and, when the connection is idle, write
+//! their command themselves; otherwise they ring the driver, which writes whole batches.
+//!
+//! Lock order: writer before core. The core's lock is held for header work and small payloads;
+//! digests of outgoing PDUs and large copies happen outside it.
+
+mod connector;
+mod discover;
+mod driver;
+mod error;
+mod handle;
+mod shared;
+
+pub use discover::discover;
+pub use error::{ConnectError, ConnectErrorKind};
+pub use handle::{EventReceiver, LunNexus, SessionHandle};

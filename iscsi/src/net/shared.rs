@@ -1,0 +1,103 @@
+//! What callers and the driver of one session share.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+use std::time::Instant;
+
+use scsi::{Incarnation, NexusState};
+use tokio::net::tcp::OwnedWriteHalf;
+use tokio::sync::{Semaphore, broadcast, watch};
+
+use crate::session::{Event, Session};
+use crate::wire::transmit::Transmit;
+
+/// Events kept for a slow reader.
+const EVENTS_KEPT: usize = 64;
+
+/// What waiting callers look at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Status {
+    pub(super) state: NexusState,
+    pub(super) over: Incarnation,
+    pub(super) unsettled: usize,
+    pub(super) failures: u64,
+}
+
+pub(super) struct Shared {
+    core: Mutex<Core>,
+    pub(super) writer: Mutex<Writer>,
+    /// One permit per free slot of the task table: fair, and safe when a waiter is dropped.
+    pub(super) slots: Semaphore,
+    pub(super) status: watch::Sender<Status>,
+    pub(super) events: broadcast::Sender<Event>,
+}
+
+pub(super) struct Core {
+    pub(super) session: Session,
+    pub(super) driver: Option<Waker>,
+    /// The driver has been woken and has not looked yet.
+    pub(super) rung: bool,
+    /// When the driver's timer wakes it.
+    pub(super) armed: Option<Instant>,
+}
+
+/// The sending half. Held across a write, so that the order of PDUs is the order of CmdSN.
+pub(super) struct Writer {
+    pub(super) transmit: Transmit,
+    pub(super) half: Option<OwnedWriteHalf>,
+}
+
+impl Shared {
+    pub(super) fn new(session: Session) -> Self {
+        Self {
+            slots: Semaphore::new(session.capacity()),
+            status: watch::Sender::new(status(&session)),
+            events: broadcast::Sender::new(EVENTS_KEPT),
+            core: Mutex::new(Core { session, driver: None, rung: false, armed: None }),
+            writer: Mutex::new(Writer { transmit: Transmit::new(), half: None }),
+        }
+    }
+
+    pub(super) fn core(&self) -> MutexGuard<'_, Core> {
+        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn writer(&self) -> MutexGuard<'_, Writer> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells waiting callers what has changed.
+    pub(super) fn publish(&self, core: &mut Core) {
+        while let Some(event) = core.session.poll_event() {
+            tracing::debug!(target: "iscsi::session", ?event);
+            // No receiver is fine.
+            let _ = self.events.send(event);
+        }
+        let freed = core.session.take_freed();
+        if freed > 0 {
+            self.slots.add_permits(freed);
+        }
+        let now = status(&core.session);
+        self.status.send_if_modified(|seen| {
+            let changed = *seen != now;
+            *seen = now;
+            changed
+        });
+    }
+}
+
+impl Core {
+    /// The driver, if it has to be woken; to be woken without the lock.
+    pub(super) fn ring(&mut self) -> Option<Waker> {
+        if std::mem::replace(&mut self.rung, true) { None } else { self.driver.clone() }
+    }
+}
+
+fn status(session: &Session) -> Status {
+    Status {
+        state: session.state(),
+        over: session.over(),
+        unsettled: session.unsettled(),
+        failures: session.failures(),
+    }
+}
