@@ -83,9 +83,15 @@ pub struct DiscoverySession {
 enum State {
     Login(Box<Login>),
     /// `ask`: the tag to send the next request with; `None` while an answer is due.
-    Asking { answer: Box<SendTargetsAnswer>, ask: Option<Ttt> },
+    Asking {
+        answer: Box<SendTargetsAnswer>,
+        ask: Option<Ttt>,
+    },
     /// `sent`: the Logout is on its way.
-    Leaving { targets: Vec<DiscoveredTarget>, sent: bool },
+    Leaving {
+        targets: Vec<DiscoveredTarget>,
+        sent: bool,
+    },
     Done(Vec<DiscoveredTarget>),
     Failed,
 }
@@ -166,16 +172,37 @@ impl DiscoverySession {
         if let State::Login(login) = &mut self.state {
             while let Some((request, data)) = login.poll_transmit() {
                 let data_bytes = u32::try_from(data.len()).unwrap_or(u32::MAX);
-                out.push(&request.encode(Lengths { ahs_bytes: 0, data_bytes }), &[], data.into());
+                out.push(
+                    &request.encode(Lengths {
+                        ahs_bytes: 0,
+                        data_bytes,
+                    }),
+                    &[],
+                    data.into(),
+                );
             }
             return;
         }
         out.set_digests(self.params.header_digest, self.params.data_digest);
         for (lun, ttt, data) in std::mem::take(&mut self.replies) {
             let (cmd_sn, exp_stat_sn) = (self.cmd_sn, self.exp_stat_sn);
-            let pdu = NopOut { immediate: true, lun, itt: Itt::RESERVED, ttt, cmd_sn, exp_stat_sn };
+            let pdu = NopOut {
+                immediate: true,
+                lun,
+                itt: Itt::RESERVED,
+                ttt,
+                cmd_sn,
+                exp_stat_sn,
+            };
             let data_bytes = u32::try_from(data.len()).unwrap_or(u32::MAX);
-            out.push(&pdu.encode(Lengths { ahs_bytes: 0, data_bytes }), &[], data);
+            out.push(
+                &pdu.encode(Lengths {
+                    ahs_bytes: 0,
+                    data_bytes,
+                }),
+                &[],
+                data,
+            );
         }
         match &mut self.state {
             State::Asking { ask, .. } => {
@@ -195,10 +222,15 @@ impl DiscoverySession {
                 let first = ttt == Ttt::RESERVED;
                 let data: &'static [u8] = if first { b"SendTargets=All\0" } else { b"" };
                 let data_bytes = if first { 16 } else { 0 };
-                let lengths = Lengths { ahs_bytes: 0, data_bytes };
+                let lengths = Lengths {
+                    ahs_bytes: 0,
+                    data_bytes,
+                };
                 out.push(&pdu.encode(lengths), &[], Bytes::from_static(data));
             }
-            State::Leaving { sent: sent @ false, .. } => {
+            State::Leaving {
+                sent: sent @ false, ..
+            } => {
                 *sent = true;
                 let pdu = LogoutRequest {
                     immediate: true,
@@ -221,7 +253,9 @@ impl DiscoverySession {
     pub fn handle_pdu(&mut self, pdu: &Response, data: &[u8]) -> Result<(), DiscoveryError> {
         if let State::Login(login) = &mut self.state {
             let Response::Login(response) = pdu else {
-                return Err(self.fail(DiscoveryError::UnexpectedPdu { pdu: "not a Login Response" }));
+                return Err(self.fail(DiscoveryError::UnexpectedPdu {
+                    pdu: "not a Login Response",
+                }));
             };
             return match login.handle(response, data) {
                 Ok(Progress::Continue) => Ok(()),
@@ -231,7 +265,10 @@ impl DiscoverySession {
                     self.exp_stat_sn = settled.exp_stat_sn;
                     let group = settled.session.target_portal_group_tag;
                     let answer = Box::new(SendTargetsAnswer::new(self.portal.clone(), group));
-                    self.state = State::Asking { answer, ask: Some(Ttt::RESERVED) };
+                    self.state = State::Asking {
+                        answer,
+                        ask: Some(Ttt::RESERVED),
+                    };
                     Ok(())
                 }
                 Err(error) => {
@@ -243,11 +280,13 @@ impl DiscoverySession {
         match pdu {
             Response::Text(response) => {
                 self.exp_stat_sn = response.stat_sn.next();
-                self.text_response(response, data).map_err(|error| self.fail(error))
+                self.text_response(response, data)
+                    .map_err(|error| self.fail(error))
             }
             Response::NopIn(nop) => {
                 if nop.itt == Itt::RESERVED && nop.ttt != Ttt::RESERVED {
-                    self.replies.push((nop.lun, nop.ttt, Bytes::copy_from_slice(data)));
+                    self.replies
+                        .push((nop.lun, nop.ttt, Bytes::copy_from_slice(data)));
                 }
                 Ok(())
             }
@@ -260,9 +299,9 @@ impl DiscoverySession {
                 self.state = State::Done(targets);
                 Ok(())
             }
-            Response::Reject(reject) => {
-                Err(self.fail(DiscoveryError::Rejected { reason: reject.reason }))
-            }
+            Response::Reject(reject) => Err(self.fail(DiscoveryError::Rejected {
+                reason: reject.reason,
+            })),
             Response::Scsi(_)
             | Response::Task(_)
             | Response::Login(_)
@@ -273,17 +312,26 @@ impl DiscoverySession {
 
     fn text_response(&mut self, text: &TextResponse, data: &[u8]) -> Result<(), DiscoveryError> {
         let State::Asking { answer, ask } = &mut self.state else {
-            return Err(DiscoveryError::UnexpectedPdu { pdu: "Text Response" });
+            return Err(DiscoveryError::UnexpectedPdu {
+                pdu: "Text Response",
+            });
         };
         if text.itt != Itt(1) {
-            return Err(DiscoveryError::UnexpectedPdu { pdu: "Text Response to another request" });
+            return Err(DiscoveryError::UnexpectedPdu {
+                pdu: "Text Response to another request",
+            });
         }
         self.rounds += 1;
         if self.rounds > ROUNDS_MAX {
             return Err(DiscoveryError::TooManyRounds { limit: ROUNDS_MAX });
         }
         match answer.push(data, text.continue_, text.final_)? {
-            Some(targets) => self.state = State::Leaving { targets, sent: false },
+            Some(targets) => {
+                self.state = State::Leaving {
+                    targets,
+                    sent: false,
+                }
+            }
             None => *ask = Some(text.ttt),
         }
         Ok(())

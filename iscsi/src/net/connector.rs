@@ -35,9 +35,13 @@ pub(super) async fn connect(portal: &Portal, timeout: Duration) -> io::Result<Tc
 async fn connect_any(portal: &Portal) -> io::Result<TcpStream> {
     let addresses: Vec<SocketAddr> = match &portal.host {
         Host::Ip(ip) => vec![SocketAddr::from((*ip, portal.port))],
-        Host::Name(name) => tokio::net::lookup_host((name.as_str(), portal.port)).await?.collect(),
+        Host::Name(name) => tokio::net::lookup_host((name.as_str(), portal.port))
+            .await?
+            .collect(),
     };
-    let [single] = addresses.as_slice() else { return race(addresses).await };
+    let [single] = addresses.as_slice() else {
+        return race(addresses).await;
+    };
     prepare(TcpStream::connect(single).await?)
 }
 

@@ -37,7 +37,10 @@ pub async fn discover(mut config: DiscoveryConfig) -> Result<Vec<DiscoveredTarge
                     return Ok(targets);
                 }
                 let stage = session.as_ref().map_or("connect", DiscoverySession::stage);
-                ConnectErrorKind::Timeout { stage, limit: config.timeout }
+                ConnectErrorKind::Timeout {
+                    stage,
+                    limit: config.timeout,
+                }
             }
         };
         let portal = config.portal.clone();
@@ -48,7 +51,11 @@ pub async fn discover(mut config: DiscoveryConfig) -> Result<Vec<DiscoveredTarge
         {
             if let Err(error) = trail.follow(to) {
                 let kind = ConnectErrorKind::Lost(LossReason::Redirect(error));
-                return Err(ConnectError { portal, target: None, kind });
+                return Err(ConnectError {
+                    portal,
+                    target: None,
+                    kind,
+                });
             }
             config.portal = to.clone();
             continue;
@@ -58,7 +65,11 @@ pub async fn discover(mut config: DiscoveryConfig) -> Result<Vec<DiscoveredTarge
             config.auth = auth.clone();
             continue;
         }
-        return Err(ConnectError { portal, target: None, kind });
+        return Err(ConnectError {
+            portal,
+            target: None,
+            kind,
+        });
     }
 }
 
@@ -67,9 +78,11 @@ async fn attempt(
     config: &DiscoveryConfig,
     session: &mut Option<DiscoverySession>,
 ) -> Result<Vec<DiscoveredTarget>, ConnectErrorKind> {
-    let lost = |error: std::io::Error| ConnectErrorKind::Lost(LossReason::Transport(error.to_string()));
-    let mut stream =
-        connector::connect(&config.portal, config.connect_timeout).await.map_err(lost)?;
+    let lost =
+        |error: std::io::Error| ConnectErrorKind::Lost(LossReason::Transport(error.to_string()));
+    let mut stream = connector::connect(&config.portal, config.connect_timeout)
+        .await
+        .map_err(lost)?;
     let mut entropy = |bytes: &mut [u8]| {
         if getrandom::fill(bytes).is_err() {
             tracing::error!("the system has no randomness");
@@ -95,7 +108,10 @@ async fn attempt(
                     break;
                 }
                 Received::DataIn { .. } => {
-                    return Err(DiscoveryError::UnexpectedPdu { pdu: "SCSI Data-In" }.into());
+                    return Err(DiscoveryError::UnexpectedPdu {
+                        pdu: "SCSI Data-In",
+                    }
+                    .into());
                 }
             }
             match stream.read(receiver.space()).await.map_err(lost)? {

@@ -84,7 +84,11 @@ impl Driver {
             };
             drop(core);
             match action {
-                Action::Connect { cid, portal, timeout } => {
+                Action::Connect {
+                    cid,
+                    portal,
+                    timeout,
+                } => {
                     self.cid = cid;
                     let mut dial: Dial =
                         Box::pin(async move { connector::connect(&portal, timeout).await });
@@ -95,8 +99,14 @@ impl Driver {
                         self.dial = Some(dial);
                     }
                 }
-                Action::LoggedIn { header_digest, data_digest, max_recv_bytes, .. } => {
-                    self.receiver.set_params(header_digest, data_digest, max_recv_bytes);
+                Action::LoggedIn {
+                    header_digest,
+                    data_digest,
+                    max_recv_bytes,
+                    ..
+                } => {
+                    self.receiver
+                        .set_params(header_digest, data_digest, max_recv_bytes);
                 }
                 Action::Close { cid, abort } => self.close(cid, abort),
             }
@@ -155,7 +165,9 @@ impl Driver {
     /// Reads until the socket has nothing or the budget is used up; `true` in the latter case.
     fn read(&mut self, cx: &mut Context<'_>) -> bool {
         for _ in 0..BUDGET {
-            let Some(half) = &mut self.half else { return false };
+            let Some(half) = &mut self.half else {
+                return false;
+            };
             let half = Pin::new(half);
             let result = match &mut self.placing {
                 Some((_, Some(loan)))
@@ -163,7 +175,9 @@ impl Driver {
                         && self.receiver.payload_remaining() >= DIRECT_BYTES =>
                 {
                     let mut buf = ReadBuf::new(loan.space());
-                    let Poll::Ready(result) = half.poll_read(cx, &mut buf) else { return false };
+                    let Poll::Ready(result) = half.poll_read(cx, &mut buf) else {
+                        return false;
+                    };
                     let filled = buf.filled();
                     let bytes = filled.len();
                     self.receiver.placed_directly(filled);
@@ -172,7 +186,9 @@ impl Driver {
                 }
                 _ => {
                     let mut buf = ReadBuf::new(self.receiver.space());
-                    let Poll::Ready(result) = half.poll_read(cx, &mut buf) else { return false };
+                    let Poll::Ready(result) = half.poll_read(cx, &mut buf) else {
+                        return false;
+                    };
                     let bytes = buf.filled().len();
                     self.receiver.filled(bytes);
                     result.map(|()| bytes)
@@ -189,7 +205,10 @@ impl Driver {
     }
 
     fn lost(&self, reason: Option<String>) {
-        self.shared.core().session.handle_lost(now(), self.cid, reason);
+        self.shared
+            .core()
+            .session
+            .handle_lost(now(), self.cid, reason);
     }
 
     /// Takes all whole PDUs out of the staging memory, and as much payload as there is.
@@ -208,9 +227,18 @@ impl Driver {
             if core.session.has_actions() {
                 // A change of parameters counts from the next PDU on; a connection to be closed
                 // has no next PDU.
-                let Some(action) = core.session.poll_logged_in() else { return };
-                if let Action::LoggedIn { header_digest, data_digest, max_recv_bytes, .. } = action {
-                    self.receiver.set_params(header_digest, data_digest, max_recv_bytes);
+                let Some(action) = core.session.poll_logged_in() else {
+                    return;
+                };
+                if let Action::LoggedIn {
+                    header_digest,
+                    data_digest,
+                    max_recv_bytes,
+                    ..
+                } = action
+                {
+                    self.receiver
+                        .set_params(header_digest, data_digest, max_recv_bytes);
                 }
                 continue;
             }
@@ -275,7 +303,9 @@ impl Driver {
         let mut writer = shared.writer();
         let writer = &mut *writer;
         for _ in 0..BUDGET {
-            let Some(half) = &mut writer.half else { return false };
+            let Some(half) = &mut writer.half else {
+                return false;
+            };
             if writer.transmit.is_empty() {
                 let mut core = shared.core();
                 if !core.session.wants_transmit() {
@@ -297,7 +327,10 @@ impl Driver {
             match result {
                 Ok(bytes) => writer.transmit.advance(bytes),
                 Err(error) => {
-                    shared.core().session.handle_lost(now(), self.cid, Some(error.to_string()));
+                    shared
+                        .core()
+                        .session
+                        .handle_lost(now(), self.cid, Some(error.to_string()));
                     // Again, to close.
                     return true;
                 }
@@ -347,15 +380,20 @@ impl Future for Driver {
         {
             let mut core = this.shared.core();
             core.rung = false;
-            if !core.driver.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
+            if !core
+                .driver
+                .as_ref()
+                .is_some_and(|known| known.will_wake(cx.waker()))
+            {
                 core.driver = Some(cx.waker().clone());
             }
         }
         for _ in 0..BUDGET {
             if let Some(dial) = &mut this.dial
-                && let Poll::Ready(result) = dial.as_mut().poll(cx) {
-                    this.dialled(result);
-                }
+                && let Poll::Ready(result) = dial.as_mut().poll(cx)
+            {
+                this.dialled(result);
+            }
             this.act(cx);
             let mut more = this.read(cx);
             this.act(cx);

@@ -7,9 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use scsi::{
-    Command, Completion, FenceError, Incarnation, Lun, Nexus, NexusState,
-};
+use scsi::{Command, Completion, FenceError, Incarnation, Lun, Nexus, NexusState};
 use smallvec::SmallVec;
 use tokio::sync::{broadcast, watch};
 
@@ -17,9 +15,7 @@ use super::driver::Driver;
 use super::error::{ConnectError, ConnectErrorKind};
 use super::shared::{Shared, Status};
 use crate::name::Portal;
-use crate::session::{
-    CloseReason, Event, Session, SessionConfig, SessionSnapshot, TaskKey,
-};
+use crate::session::{CloseReason, Event, Session, SessionConfig, SessionSnapshot, TaskKey};
 use crate::wire::transmit::MAX_SLICES;
 
 /// Longest transfer of one command. Above this, more commands do more than longer ones.
@@ -76,9 +72,8 @@ impl SessionHandle {
     /// The attempt's failure; the session goes on trying.
     pub async fn first_attempt(&self) -> Result<(), ConnectError> {
         let mut status = self.0.shared.status.subscribe();
-        let done = |status: &Status| {
-            !matches!(status.state, NexusState::Down(_)) || status.failures > 0
-        };
+        let done =
+            |status: &Status| !matches!(status.state, NexusState::Down(_)) || status.failures > 0;
         let Ok(seen) = status.wait_for(done).await.map(|seen| *seen) else {
             return Err(self.closed());
         };
@@ -90,9 +85,15 @@ impl SessionHandle {
 
     fn last_failure(&self) -> ConnectError {
         let snapshot = self.snapshot();
-        let Some((portal, reason)) = snapshot.last_failure else { return self.closed() };
+        let Some((portal, reason)) = snapshot.last_failure else {
+            return self.closed();
+        };
         let target = Some(snapshot.target_name);
-        ConnectError { portal, target, kind: ConnectErrorKind::Lost(reason) }
+        ConnectError {
+            portal,
+            target,
+            kind: ConnectErrorKind::Lost(reason),
+        }
     }
 
     fn closed(&self) -> ConnectError {
@@ -106,7 +107,10 @@ impl SessionHandle {
     /// The nexus of one logical unit.
     #[must_use]
     pub fn nexus(&self, lun: Lun) -> LunNexus {
-        LunNexus { session: self.clone(), lun }
+        LunNexus {
+            session: self.clone(),
+            lun,
+        }
     }
 
     /// Logs out: waits for what is under way, within the logout time limit, and closes. Does
@@ -115,7 +119,9 @@ impl SessionHandle {
         self.with_session(Session::logout);
         let mut status = self.0.shared.status.subscribe();
         // An error means that the driver is gone, and with it the session.
-        let _ = status.wait_for(|status| status.state == NexusState::Closed).await;
+        let _ = status
+            .wait_for(|status| status.state == NexusState::Closed)
+            .await;
     }
 
     /// The session at this moment.
@@ -162,7 +168,9 @@ impl Drop for Owner {
 
 impl std::fmt::Debug for SessionHandle {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("SessionHandle").field(&self.0.shared.core().session).finish()
+        f.debug_tuple("SessionHandle")
+            .field(&self.0.shared.core().session)
+            .finish()
     }
 }
 
@@ -215,8 +223,7 @@ impl LunNexus {
         mut done: impl FnMut(&Status) -> bool,
     ) -> Result<(), FenceError> {
         let mut status: watch::Receiver<Status> = self.shared().status.subscribe();
-        let wait =
-            status.wait_for(|status| done(status) || status.state == NexusState::Closed);
+        let wait = status.wait_for(|status| done(status) || status.state == NexusState::Closed);
         match tokio::time::timeout(budget, wait).await {
             Ok(Ok(seen)) if done(&seen) => Ok(()),
             Ok(_) => Err(FenceError::Closed),
@@ -233,7 +240,13 @@ impl Nexus for LunNexus {
             permit.forget();
         }
         match submit(shared, self.lun, command) {
-            Ok(key) => Submitted { shared, key: Some(key) }.await,
+            Ok(key) => {
+                Submitted {
+                    shared,
+                    key: Some(key),
+                }
+                .await
+            }
             Err(completion) => {
                 shared.slots.add_permits(1);
                 completion
@@ -242,7 +255,8 @@ impl Nexus for LunNexus {
     }
 
     async fn fence(&self, incarnation: Incarnation, budget: Duration) -> Result<(), FenceError> {
-        self.shared().with_session(|session, now| session.want_fence(now, incarnation));
+        self.shared()
+            .with_session(|session, now| session.want_fence(now, incarnation));
         self.wait(budget, |status| status.over >= incarnation).await
     }
 
@@ -299,7 +313,11 @@ fn submit(shared: &Shared, lun: Lun, command: Command) -> Result<TaskKey, Comple
     let key = core.session.submit(now, lun, command)?;
     let in_time = core.armed.is_some_and(|armed| armed <= deadline);
     // Trying does not wait, so the lock order cannot be hurt.
-    let writer = if idle && in_time { shared.writer.try_lock().ok() } else { None };
+    let writer = if idle && in_time {
+        shared.writer.try_lock().ok()
+    } else {
+        None
+    };
     if let Some(mut writer) = writer.filter(|writer| writer.transmit.is_empty()) {
         let writer = &mut *writer;
         if let Some(half) = &writer.half {
@@ -337,7 +355,9 @@ impl Future for Submitted<'_> {
     type Output = Completion;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Completion> {
-        let Some(key) = self.key else { return Poll::Pending };
+        let Some(key) = self.key else {
+            return Poll::Pending;
+        };
         let mut core = self.shared.core();
         let polled = core.session.poll_task(key, cx.waker());
         let freed = core.session.take_freed();
@@ -355,7 +375,8 @@ impl Future for Submitted<'_> {
 impl Drop for Submitted<'_> {
     fn drop(&mut self) {
         if let Some(key) = self.key.take() {
-            self.shared.with_session(|session, now| session.abandon(now, key));
+            self.shared
+                .with_session(|session, now| session.abandon(now, key));
         }
     }
 }

@@ -53,8 +53,16 @@ impl Shared {
             slots: Semaphore::new(session.capacity()),
             status: watch::Sender::new(status(&session)),
             events: broadcast::Sender::new(EVENTS_KEPT),
-            core: Mutex::new(Core { session, driver: None, rung: false, armed: None }),
-            writer: Mutex::new(Writer { transmit: Transmit::new(), half: None }),
+            core: Mutex::new(Core {
+                session,
+                driver: None,
+                rung: false,
+                armed: None,
+            }),
+            writer: Mutex::new(Writer {
+                transmit: Transmit::new(),
+                half: None,
+            }),
         }
     }
 
@@ -89,7 +97,11 @@ impl Shared {
 impl Core {
     /// The driver, if it has to be woken; to be woken without the lock.
     pub(super) fn ring(&mut self) -> Option<Waker> {
-        if std::mem::replace(&mut self.rung, true) { None } else { self.driver.clone() }
+        if std::mem::replace(&mut self.rung, true) {
+            None
+        } else {
+            self.driver.clone()
+        }
     }
 }
 

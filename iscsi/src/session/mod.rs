@@ -211,7 +211,11 @@ impl Session {
     /// The next thing to do, when it only concerns the parameters of the connection.
     pub fn poll_logged_in(&mut self) -> Option<Action> {
         let only_parameters = matches!(self.actions.front(), Some(Action::LoggedIn { .. }));
-        if only_parameters { self.actions.pop_front() } else { None }
+        if only_parameters {
+            self.actions.pop_front()
+        } else {
+            None
+        }
     }
 
     /// Whether [`Session::poll_action`] has something.
