@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::{Cdb, IoBuf, Status, TaskAttribute};
+use crate::{Cdb, IoBuf, SenseData, Status, TaskAttribute};
 
 /// A SCSI command to be carried out once.
 #[derive(Debug)]
@@ -114,6 +114,13 @@ impl ScsiAnswer {
             transferred,
             qualifier: 0,
         }
+    }
+
+    /// The sense data, read; `None` when there are none or they are no sense data. Some targets
+    /// send CHECK CONDITION without any.
+    #[must_use]
+    pub fn sense_data(&self) -> Option<SenseData> {
+        SenseData::parse(&self.sense).ok()
     }
 }
 

@@ -124,6 +124,12 @@ impl Cdb {
                 Some(0x10 | 0x12) => MediaAccess::None,
                 _ => MediaAccess::Unknown,
             },
+            // MAINTENANCE OUT: SET IDENTIFYING INFORMATION, SET TARGET PORT GROUPS, CHANGE
+            // ALIASES, SET PRIORITY, SET TIMESTAMP; other device types have more
+            0xa4 => match be::u8(cdb, 1).map(|byte| byte & 0x1f) {
+                Some(0x06 | 0x0a | 0x0b | 0x0e | 0x0f) => MediaAccess::None,
+                _ => MediaAccess::Unknown,
+            },
             // FORMAT UNIT, REASSIGN BLOCKS, WRITE LONG (10), UNMAP, SANITIZE, EXTENDED COPY and
             // WRITE USING TOKEN, SERVICE ACTION OUT (16) with WRITE LONG (16)
             0x04 | 0x07 | 0x3f | 0x42 | 0x48 | 0x83 | 0x9f => MediaAccess::WriteAnywhere,
@@ -149,12 +155,14 @@ const fn is_without_blocks(opcode: u8) -> bool {
             | 0x1e      // PREVENT ALLOW MEDIUM REMOVAL
             | 0x25      // READ CAPACITY (10)
             | 0x37 | 0xb7 // READ DEFECT DATA
+            | 0x3c      // READ BUFFER (10)
             | 0x4c      // LOG SELECT
             | 0x4d      // LOG SENSE
             | 0x5e      // PERSISTENT RESERVE IN
             | 0x5f      // PERSISTENT RESERVE OUT
             | 0x84      // RECEIVE COPY RESULTS
             | 0xa0      // REPORT LUNS
+            | 0xa2      // SECURITY PROTOCOL IN
             | 0xa3 // MAINTENANCE IN
     )
 }
@@ -220,7 +228,7 @@ mod tests {
 
     #[test]
     fn ranges_by_the_standard() {
-        let cases: [(&[u8], MediaAccess); 12] = [
+        let cases: [(&[u8], MediaAccess); 14] = [
             // The three highest bits of byte 1 are no address.
             (
                 &[0x08, 0xff, 1, 2, 0, 0],
@@ -263,6 +271,15 @@ mod tests {
             ),
             (&[0x12, 0, 0, 0, 36, 0], MediaAccess::None),
             (&[0xc0, 0, 0, 0, 0, 0], MediaAccess::Unknown),
+            // SET TARGET PORT GROUPS, and a service action of array controllers.
+            (
+                &[0xa4, 0x0a, 0, 0, 0, 0, 0, 0, 0, 4, 0, 0],
+                MediaAccess::None,
+            ),
+            (
+                &[0xa4, 0x01, 0, 0, 0, 0, 0, 0, 0, 4, 0, 0],
+                MediaAccess::Unknown,
+            ),
             // Cut short: an unknown range, not an empty one.
             (&[0x2a, 0, 0, 0], MediaAccess::Unknown),
         ];
