@@ -8,6 +8,8 @@ pub mod keys;
 pub mod negotiate;
 mod offer;
 pub mod params;
+#[cfg(test)]
+mod tests;
 mod value;
 
 pub use codec::{Pair, TextError};

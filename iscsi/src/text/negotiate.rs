@@ -412,7 +412,12 @@ impl Negotiation {
         let default = SessionParams::default();
         let max = self.number(Key::MaxBurstLength, default.max_burst_bytes);
         let first = self.number(Key::FirstBurstLength, default.first_burst_bytes);
-        let answered = self.result(Key::FirstBurstLength).is_some();
+        // A default above the negotiated MaxBurstLength contradicts nobody: it is cut below.
+        let answered = self.rows.get(&Key::FirstBurstLength).is_some_and(|row| {
+            row.answered
+                .as_deref()
+                .is_some_and(|text| !is_reserved(text))
+        });
         if unsolicited && answered && first > max {
             return Err(NegotiationError::FirstBurstAboveMaxBurst { first, max });
         }
