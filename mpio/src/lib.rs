@@ -1,1 +1,58 @@
-//! Being written.
+//! Multipath over SCSI I_T nexuses: one logical unit that outlives its paths.
+//!
+//! Give [`LogicalUnit::assemble`] several [`scsi::Nexus`]es that lead to the same unit, spawn the
+//! [`Maintenance`] it returns, and read and write. Paths may go and come back.
+//!
+//! What it promises:
+//!
+//! - **One unit.** Paths are joined only when identity, size and block size agree, and looked at
+//!   again after every new login before they carry anything ([`identity`]).
+//! - **No write twice behind your back.** A write that got lost with its path is sent on another
+//!   one only after the target has confirmed that the first can no longer run; meanwhile its
+//!   range is held. What cannot be settled ends as [`OutcomeCertainty::Unknown`] ([`fence`]).
+//! - **One retrier.** Nothing above or below retries; every error has its row in one table
+//!   ([`classify`]).
+//! - **Buffers come back**, whatever happens, and futures may be dropped.
+//!
+//! What is not here yet: asymmetric access (ALUA), reservations across paths, marginal paths.
+//!
+//! Decisions take bytes and time as arguments; the only thing that waits is driven by a
+//! [`Clock`]. Without the feature `tokio` there is no runtime in here at all.
+
+mod block;
+mod classify;
+mod clock;
+mod config;
+mod error;
+mod event;
+mod fence;
+mod identity;
+mod logical_unit;
+mod path;
+mod probe;
+mod retry;
+mod runtime;
+mod select;
+mod signal;
+mod split;
+mod stats;
+mod supervisor;
+mod topology;
+mod unit;
+
+#[cfg(test)]
+mod testing;
+
+pub use clock::Clock;
+#[cfg(feature = "tokio")]
+pub use clock::TokioClock;
+pub use config::Config;
+pub use error::{AssembleError, IoError, IoErrorKind, OutcomeCertainty, ProbeError};
+pub use event::{EVENTS_QUEUED, Event, EventKind, EventReceiver};
+pub use identity::{DesignatorKind, Difference, LuDesignator, LuIdentity};
+pub use logical_unit::{Geometry, LogicalUnit};
+pub use path::{MAX_PATHS, PathId, PathSpec, PathState};
+pub use runtime::Maintenance;
+pub use select::{LoadBalancePolicy, PathView, Turn, UnknownPolicy, select};
+pub use stats::{LATENCY_BUCKETS, PathStats};
+pub use topology::{PathSnapshot, Topology};

@@ -1,0 +1,216 @@
+//! Carries one command through: chooses paths, sends, waits, as [`Attempt`] says.
+//!
+//! Everything happens in the caller's future. In steady state it allocates nothing.
+//!
+//! If the future is dropped while a write is under way, its range is held
+//! ([`crate::fence`]): nobody knows what becomes of it.
+
+use std::time::{Duration, Instant};
+
+use scsi::{
+    Cdb, Command, DataPhase, Incarnation, LbaRange, Nexus, Outcome, ScsiAnswer, TaskAttribute,
+};
+
+use crate::clock::Clock;
+use crate::error::IoError;
+use crate::fence::{Cause, HoldId, Standing};
+use crate::path::{Path, PathId, Report};
+use crate::retry::{Attempt, Replay, Step};
+use crate::stats::count;
+use crate::unit::{Pick, Unit};
+
+/// A command, as multipath sees it.
+#[derive(Debug)]
+pub(crate) struct Request {
+    pub(crate) cdb: Cdb,
+    pub(crate) attribute: TaskAttribute,
+    pub(crate) timeout: Duration,
+    pub(crate) replay: Replay,
+    /// Blocks it may change.
+    pub(crate) alters: Option<LbaRange>,
+    /// Bytes a good answer has moved; `None`: any number.
+    pub(crate) expected: Option<usize>,
+    /// For errors.
+    pub(crate) lba: Option<u64>,
+}
+
+/// Carries `request` through to its end. The data come back in any case.
+pub(crate) async fn run<N: Nexus, C: Clock>(
+    unit: &Unit<N, C>,
+    request: &Request,
+    mut data: DataPhase,
+) -> (Result<ScsiAnswer, IoError>, DataPhase) {
+    let mut attempt = Attempt::new(
+        request.replay,
+        request.expected,
+        unit.clock.now(),
+        &unit.config,
+    );
+    let mut hold = None;
+    loop {
+        // Read before looking at anything, so that no change is missed.
+        let seen = unit.changes.version();
+        match attempt.step() {
+            Step::Done => break,
+            Step::Send { stay, avoid } => {
+                let held = request.alters.map(|range| unit.holds.in_the_way(range));
+                if let Some(standing @ (Standing::Held | Standing::Hopeless)) = held {
+                    attempt.range_held(unit.clock.now(), standing == Standing::Hopeless);
+                    continue;
+                }
+                let bytes = u64::try_from(data.len()).unwrap_or(u64::MAX);
+                match unit.pick(stay, avoid, bytes) {
+                    Pick::Path(path, life) => {
+                        note_path(unit, &attempt, path.id);
+                        attempt.sending(path.id);
+                        (hold, data) = send(unit, request, &mut attempt, &path, life, data).await;
+                    }
+                    Pick::OnlyAvoided => attempt.exhausted(unit.clock.now()),
+                    Pick::Nowhere(every) => attempt.no_path(unit.clock.now(), every),
+                }
+            }
+            Step::AwaitFence(until) => {
+                match hold.map_or(Standing::Free, |hold| unit.holds.standing(hold)) {
+                    Standing::Free => attempt.fenced(unit.clock.now()),
+                    Standing::Hopeless => attempt.not_fenceable(),
+                    Standing::Held => wait(unit, &mut attempt, seen, until).await,
+                }
+            }
+            Step::Sleep(until) | Step::AwaitChange(until) => {
+                wait(unit, &mut attempt, seen, until).await;
+            }
+        }
+    }
+    (end(unit, request, attempt), data)
+}
+
+async fn wait<N: Nexus, C: Clock>(
+    unit: &Unit<N, C>,
+    attempt: &mut Attempt,
+    seen: u64,
+    until: Instant,
+) {
+    if unit.closing() {
+        attempt.closed();
+        return;
+    }
+    unit.wait(seen, until).await;
+    attempt.woken(unit.clock.now());
+}
+
+/// Sends the command once. Returns the hold on its range, if it got lost, and the data.
+async fn send<N: Nexus, C: Clock>(
+    unit: &Unit<N, C>,
+    request: &Request,
+    attempt: &mut Attempt,
+    path: &Path<N>,
+    life: Incarnation,
+    data: DataPhase,
+) -> (Option<HoldId>, DataPhase) {
+    let started = unit.clock.now();
+    let bytes = u64::try_from(data.len()).unwrap_or(u64::MAX);
+    let is_read = matches!(data, DataPhase::Read(_));
+    let in_flight = path.enter(bytes);
+    let mut underway = Underway {
+        unit,
+        path: path.id,
+        life,
+        range: request.alters,
+    };
+    let command = Command {
+        cdb: request.cdb.clone(),
+        data,
+        attribute: request.attribute,
+        timeout: request.timeout,
+        only_in: Some(life),
+    };
+    let completion = path.nexus.execute(command).await;
+    let now = unit.clock.now();
+    drop(in_flight);
+    tally(path, &completion.outcome, is_read, bytes);
+    path.counters
+        .latency(now.saturating_duration_since(started));
+    let carried_by = completion.incarnation;
+    let aftermath = attempt.completed(now, path.id, completion.outcome);
+    let range = underway.range.take();
+    // The range before the report: once the path is known to be bad, no write slips in.
+    let hold = range.filter(|_| aftermath.hold).map(|range| {
+        let holds = &unit.holds;
+        holds.hold(range, path.id, carried_by, Cause::Lost, now)
+    });
+    if let Some(trouble) = aftermath.trouble {
+        path.report(Report {
+            incarnation: carried_by,
+            trouble,
+        });
+    }
+    (hold, completion.data)
+}
+
+/// A write being carried; dropped while it is, its range is held.
+struct Underway<'a, N: Nexus, C: Clock> {
+    unit: &'a Unit<N, C>,
+    path: PathId,
+    life: Incarnation,
+    range: Option<LbaRange>,
+}
+
+impl<N: Nexus, C: Clock> Drop for Underway<'_, N, C> {
+    fn drop(&mut self) {
+        if let Some(range) = self.range.take() {
+            let now = self.unit.clock.now();
+            let holds = &self.unit.holds;
+            holds.hold(range, self.path, self.life, Cause::Dropped, now);
+        }
+    }
+}
+
+fn tally<N>(path: &Path<N>, outcome: &Outcome, is_read: bool, bytes: u64) {
+    let counters = &path.counters;
+    count(&counters.ios);
+    count(if is_read {
+        &counters.reads
+    } else {
+        &counters.writes
+    });
+    match outcome {
+        Outcome::Answered(answer) if answer.status == scsi::Status::GOOD => {
+            counters
+                .bytes
+                .fetch_add(bytes, std::sync::atomic::Ordering::Relaxed);
+        }
+        Outcome::Answered(_) => count(&counters.device_errors),
+        Outcome::Failed(_) => count(&counters.transport_errors),
+    }
+}
+
+/// Counts retries and failovers.
+fn note_path<N: Nexus, C: Clock>(unit: &Unit<N, C>, attempt: &Attempt, next: PathId) {
+    let Some(last) = attempt.last_path() else {
+        return;
+    };
+    let table = unit.table.load();
+    if let Some(entry) = table.get(last) {
+        let counters = &entry.path.counters;
+        count(if last == next {
+            &counters.retries
+        } else {
+            &counters.failovers
+        });
+    }
+}
+
+fn end<N: Nexus, C: Clock>(
+    unit: &Unit<N, C>,
+    request: &Request,
+    attempt: Attempt,
+) -> Result<ScsiAnswer, IoError> {
+    attempt.finish().map_err(|mut error| {
+        error.lba = request.lba;
+        let table = unit.table.load();
+        let entry = error.path.and_then(|path| table.get(path));
+        error.label = entry.map(|entry| std::sync::Arc::clone(&entry.path.label));
+        error
+    })
+}
+

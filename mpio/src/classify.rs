@@ -1,0 +1,288 @@
+//! What a completion means: the error table, as data.
+//!
+//! Multipath is the only retrier, so this table decides for the whole stack. The first row that
+//! matches counts. Conditions of asymmetric access (02/04/0A to 0C, 06/2A/06 and 07) are treated
+//! as if the unit had no target port groups: wait, or leave the path until it answers better.
+
+use std::fmt;
+
+use scsi::{Certainty, DeliveryErrorKind, Outcome, SenseData, SenseKey, Status};
+
+use crate::error::IoErrorKind;
+use crate::path::Trouble;
+
+/// What to do with a completion.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// It is done.
+    Good,
+    /// To the caller, at once; the path is fine.
+    Up,
+    /// Again on the same path.
+    Again {
+        /// When.
+        pace: Pace,
+        /// So many times on one path.
+        limit: u8,
+        /// And then.
+        after: After,
+    },
+    /// On another path; to the caller when every usable one has said it.
+    Elsewhere,
+    /// The path has trouble; on another.
+    Leave(Trouble),
+    /// Again, once the path was looked at.
+    LookAgain,
+}
+
+/// When to try again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pace {
+    /// Now.
+    AtOnce,
+    /// In a second: the device said that it needs time.
+    Tick,
+    /// After 10 ms, doubling up to a second: the device is busy.
+    BackOff,
+}
+
+/// When a path has had its tries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum After {
+    /// To the caller.
+    Up,
+    /// On another path, then to the caller.
+    Elsewhere,
+}
+
+/// A row's condition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum When {
+    /// A status other than CHECK CONDITION.
+    Status(Status),
+    /// CHECK CONDITION with this sense key, additional sense code and qualifier; `None`: any.
+    Sense(u8, Option<u8>, Option<u8>),
+    /// No answer, for this reason.
+    Delivery(DeliveryErrorKind, Fate),
+    /// Everything else.
+    Anything,
+}
+
+/// How far a command without an answer got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    /// As far as you like.
+    Any,
+    /// The task is over or never was.
+    Over,
+}
+
+/// A row of the table.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Row {
+    when: When,
+    /// What to do.
+    pub(crate) verdict: Verdict,
+    /// What the caller sees if it comes to that.
+    pub(crate) kind: IoErrorKind,
+    /// Whether the command may have had an effect; if not, even one that must not be repeated
+    /// may be tried again.
+    pub(crate) may_have_run: bool,
+}
+
+/// Waits until the deadline.
+const PATIENT: u8 = u8::MAX;
+
+const fn again(pace: Pace, limit: u8, after: After) -> Verdict {
+    Verdict::Again { pace, limit, after }
+}
+
+const fn refused(when: When, verdict: Verdict, kind: IoErrorKind) -> Row {
+    Row {
+        when,
+        verdict,
+        kind,
+        may_have_run: false,
+    }
+}
+
+const fn ran(when: When, verdict: Verdict, kind: IoErrorKind) -> Row {
+    Row {
+        when,
+        verdict,
+        kind,
+        may_have_run: true,
+    }
+}
+
+const fn sense(key: u8, asc: u8, ascq: u8) -> When {
+    When::Sense(key, Some(asc), Some(ascq))
+}
+
+const fn key(key: u8) -> When {
+    When::Sense(key, None, None)
+}
+
+use IoErrorKind as Kind;
+
+/// Unit attentions come at most one per condition; more than this is a device gone mad.
+const ATTENTION: Verdict = again(Pace::AtOnce, 16, After::Up);
+
+/// The table.
+#[rustfmt::skip]
+static TABLE: &[Row] = &[
+    // Status alone.
+    ran(When::Status(Status::GOOD), Verdict::Good, Kind::Device),
+    ran(When::Status(Status::CONDITION_MET), Verdict::Good, Kind::Device),
+    refused(When::Status(Status::BUSY), again(Pace::BackOff, PATIENT, After::Up), Kind::Busy),
+    refused(When::Status(Status::TASK_SET_FULL), again(Pace::BackOff, PATIENT, After::Up), Kind::Busy),
+    refused(When::Status(Status::RESERVATION_CONFLICT), Verdict::Up, Kind::ReservationConflict),
+    refused(When::Status(Status::ACA_ACTIVE), again(Pace::Tick, 5, After::Up), Kind::Busy),
+    // A final status: the task is over, no fence. Somebody else resets the unit.
+    ran(When::Status(Status::TASK_ABORTED), again(Pace::AtOnce, 5, After::Up), Kind::Aborted),
+
+    // 1h RECOVERED ERROR: done, with a remark.
+    ran(key(0x1), Verdict::Good, Kind::Device),
+
+    // 2h NOT READY.
+    refused(sense(0x2, 0x04, 0x01), again(Pace::Tick, PATIENT, After::Up), Kind::NotReady),
+    refused(sense(0x2, 0x04, 0x02), Verdict::Up, Kind::NotReady),
+    refused(sense(0x2, 0x04, 0x03), Verdict::Elsewhere, Kind::NotReady),
+    refused(sense(0x2, 0x04, 0x0a), again(Pace::Tick, PATIENT, After::Up), Kind::NotReady),
+    refused(sense(0x2, 0x04, 0x0b), Verdict::Leave(Trouble::Unusable), Kind::NotReady),
+    refused(sense(0x2, 0x04, 0x0c), Verdict::Leave(Trouble::Unusable), Kind::NotReady),
+    refused(sense(0x2, 0x04, 0x14), again(Pace::Tick, 5, After::Up), Kind::NotReady),
+    refused(key(0x2), Verdict::Up, Kind::NotReady),
+
+    // 3h MEDIUM ERROR, 4h HARDWARE ERROR: the same on every path.
+    ran(key(0x3), Verdict::Up, Kind::MediumError),
+    ran(sense(0x4, 0x3e, 0x02), again(Pace::Tick, 3, After::Up), Kind::HardwareError),
+    ran(sense(0x4, 0x4b, 0x06), again(Pace::AtOnce, 3, After::Up), Kind::HardwareError),
+    ran(key(0x4), Verdict::Up, Kind::HardwareError),
+
+    // 5h ILLEGAL REQUEST.
+    refused(sense(0x5, 0x25, 0x00), Verdict::Leave(Trouble::Unusable), Kind::NoLogicalUnit),
+    refused(key(0x5), Verdict::Up, Kind::IllegalRequest),
+
+    // 6h UNIT ATTENTION: the command was not executed.
+    refused(sense(0x6, 0x2a, 0x09), Verdict::LookAgain, Kind::UnitAttention),
+    refused(sense(0x6, 0x3f, 0x03), Verdict::LookAgain, Kind::UnitAttention),
+    refused(sense(0x6, 0x3f, 0x0e), Verdict::LookAgain, Kind::UnitAttention),
+    refused(key(0x6), ATTENTION, Kind::UnitAttention),
+
+    // 7h DATA PROTECT.
+    ran(sense(0x7, 0x27, 0x07), Verdict::Up, Kind::NoSpace),
+    refused(key(0x7), Verdict::Up, Kind::DataProtect),
+
+    // Bh ABORTED COMMAND.
+    ran(When::Sense(0xb, Some(0x10), None), Verdict::Up, Kind::ProtectionInformation),
+    ran(key(0xb), again(Pace::AtOnce, 5, After::Elsewhere), Kind::Aborted),
+
+    // Eh MISCOMPARE.
+    ran(key(0xe), Verdict::Up, Kind::Miscompare),
+
+    // No answer. `may_have_run` follows from the certainty, see `undelivered`.
+    refused(delivery(DeliveryErrorKind::Down), Verdict::Leave(Trouble::Lost), Kind::Transport(DeliveryErrorKind::Down)),
+    refused(delivery(DeliveryErrorKind::Closed), Verdict::Leave(Trouble::Lost), Kind::Transport(DeliveryErrorKind::Closed)),
+    ran(delivery(DeliveryErrorKind::ConnectionLost), Verdict::Leave(Trouble::Lost), Kind::Transport(DeliveryErrorKind::ConnectionLost)),
+    ran(delivery(DeliveryErrorKind::TimedOut), Verdict::Leave(Trouble::Suspect), Kind::Transport(DeliveryErrorKind::TimedOut)),
+    ran(When::Delivery(DeliveryErrorKind::Aborted, Fate::Over), again(Pace::AtOnce, 5, After::Elsewhere), Kind::Aborted),
+    ran(delivery(DeliveryErrorKind::Aborted), Verdict::Leave(Trouble::Suspect), Kind::Aborted),
+    ran(When::Delivery(DeliveryErrorKind::TargetFailure, Fate::Over), again(Pace::AtOnce, 2, After::Elsewhere), Kind::Transport(DeliveryErrorKind::TargetFailure)),
+    ran(delivery(DeliveryErrorKind::TargetFailure), Verdict::Leave(Trouble::Suspect), Kind::Transport(DeliveryErrorKind::TargetFailure)),
+    refused(delivery(DeliveryErrorKind::Unsupported), Verdict::Up, Kind::Unsupported),
+];
+
+/// What is not in the table goes up: retrying what one does not understand helps nobody.
+static OTHERWISE: Row = ran(When::Anything, Verdict::Up, IoErrorKind::Device);
+
+/// A deferred error is about an earlier write, which was acknowledged and then lost in a cache.
+/// Trying again would hide that from the only one who can do something about it.
+static DEFERRED: Row = refused(When::Anything, Verdict::Up, IoErrorKind::DeferredError);
+
+/// A delivery error nobody has thought of yet: the path is looked at.
+static UNDELIVERED: Row = ran(
+    When::Anything,
+    Verdict::Leave(Trouble::Suspect),
+    IoErrorKind::Aborted,
+);
+
+const fn delivery(kind: DeliveryErrorKind) -> When {
+    When::Delivery(kind, Fate::Any)
+}
+
+/// The row for an outcome.
+pub(crate) fn classify(outcome: &Outcome) -> &'static Row {
+    let (found, otherwise) = match outcome {
+        Outcome::Answered(answer) if answer.status == Status::CHECK_CONDITION => {
+            let row = match SenseData::parse(&answer.sense) {
+                Ok(sense) if sense.deferred => Some(&DEFERRED),
+                Ok(sense) => find(|when| matches_sense(when, sense_triple(&sense))),
+                Err(_) => None,
+            };
+            (row, &OTHERWISE)
+        }
+        Outcome::Answered(answer) => {
+            let row = find(|when| *when == When::Status(answer.status));
+            (row, &OTHERWISE)
+        }
+        Outcome::Failed(error) => {
+            let over = !error.certainty.may_still_run();
+            let row = find(|when| match when {
+                When::Delivery(kind, fate) => {
+                    *kind == error.kind && (*fate == Fate::Any || over)
+                }
+                When::Status(_) | When::Sense(..) | When::Anything => false,
+            });
+            (row, &UNDELIVERED)
+        }
+    };
+    found.unwrap_or(otherwise)
+}
+
+fn find(mut matches: impl FnMut(&When) -> bool) -> Option<&'static Row> {
+    TABLE.iter().find(|row| matches(&row.when))
+}
+
+fn matches_sense(when: &When, (key, asc, ascq): (u8, u8, u8)) -> bool {
+    match when {
+        When::Sense(k, a, q) => {
+            *k == key && a.is_none_or(|a| a == asc) && q.is_none_or(|q| q == ascq)
+        }
+        When::Status(_) | When::Delivery(..) | When::Anything => false,
+    }
+}
+
+/// Whether the command may have had an effect, by the row and by how far it got.
+pub(crate) fn may_have_run(row: &Row, outcome: &Outcome) -> bool {
+    match outcome {
+        Outcome::Answered(_) => row.may_have_run,
+        Outcome::Failed(error) => error.certainty != Certainty::NotSent,
+    }
+}
+
+/// Sense key, additional sense code and qualifier.
+fn sense_triple(sense: &SenseData) -> (u8, u8, u8) {
+    (sense.key.0, sense.code.asc, sense.code.ascq)
+}
+
+/// Whether sense data say ILLEGAL REQUEST: the device does not know what was asked.
+pub(crate) fn is_illegal_request(sense: &[u8]) -> bool {
+    SenseData::parse(sense).is_ok_and(|sense| sense.key == SenseKey::ILLEGAL_REQUEST)
+}
+
+/// Sense data for people, whatever they are.
+pub(crate) fn sense_in_words(sense: &[u8]) -> impl fmt::Display + '_ {
+    Words(sense)
+}
+
+struct Words<'a>(&'a [u8]);
+
+impl fmt::Display for Words<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match SenseData::parse(self.0) {
+            Ok(sense) => sense.fmt(f),
+            Err(error) => write!(f, "unreadable sense data: {error}"),
+        }
+    }
+}

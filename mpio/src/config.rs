@@ -1,0 +1,61 @@
+//! What an administrator or application may set.
+
+use std::time::Duration;
+
+use crate::select::LoadBalancePolicy;
+
+/// Settings of one logical unit.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// How paths are chosen. Changeable later.
+    pub policy: LoadBalancePolicy,
+    /// Round robin: I/Os on one path before the next. 1 spreads even a short queue over all
+    /// paths; more keeps runs of small sequential I/O together.
+    pub round_robin_ios: u32,
+    /// An I/O is retried for this long; a command under way is still waited for.
+    pub io_deadline: Duration,
+    /// How long I/O waits when no path is usable. Zero: not at all.
+    pub no_path_timeout: Duration,
+    /// What one command is given before the transport ends it.
+    pub command_timeout: Duration,
+    /// What one command of a path check is given.
+    pub probe_timeout: Duration,
+    /// What one try to fence a lost path is given; tries go on while a write is uncertain.
+    pub fence_budget: Duration,
+    /// Pause between two tries to fence.
+    pub fence_pause: Duration,
+    /// Path check interval after a change; doubles up to [`Config::probe_interval_max`] while
+    /// the path stays healthy.
+    pub probe_interval: Duration,
+    /// Longest path check interval.
+    pub probe_interval_max: Duration,
+    /// First pause before a failed path is looked at again; doubles.
+    pub failed_retry: Duration,
+    /// Longest such pause.
+    pub failed_retry_max: Duration,
+    /// Pieces of one long I/O under way at once.
+    pub split_concurrency: usize,
+    /// Attempts of one I/O, over all paths and causes.
+    pub max_attempts: u32,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            policy: LoadBalancePolicy::default(),
+            round_robin_ios: 1,
+            io_deadline: Duration::from_secs(60),
+            no_path_timeout: Duration::from_secs(60),
+            command_timeout: Duration::from_secs(30),
+            probe_timeout: Duration::from_secs(10),
+            fence_budget: Duration::from_secs(3),
+            fence_pause: Duration::from_millis(500),
+            probe_interval: Duration::from_secs(5),
+            probe_interval_max: Duration::from_secs(20),
+            failed_retry: Duration::from_secs(1),
+            failed_retry_max: Duration::from_secs(32),
+            split_concurrency: 8,
+            max_attempts: 128,
+        }
+    }
+}

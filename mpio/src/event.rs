@@ -1,0 +1,306 @@
+//! What happens to a logical unit, for people and for whoever watches.
+//!
+//! Every receiver has a queue of [`EVENTS_QUEUED`] events. One that does not keep up loses the
+//! newer ones and is told how many ([`EventKind::Missed`]); it never slows anything down.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::{Arc, Mutex, Weak};
+use std::time::{Duration, Instant};
+
+use scsi::{FenceError, Incarnation};
+
+use crate::error::ProbeError;
+use crate::identity::Difference;
+use crate::path::PathId;
+use crate::select::LoadBalancePolicy;
+use crate::signal::{Signal, lock};
+
+/// Events kept for one receiver.
+pub const EVENTS_QUEUED: usize = 64;
+
+/// Something that happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Event {
+    /// When.
+    pub at: Instant,
+    /// What.
+    pub kind: EventKind,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum EventKind {
+    /// A path was added.
+    PathAdded {
+        /// Which.
+        path: PathId,
+    },
+    /// A path carries I/O for the first time.
+    PathUp {
+        /// Which.
+        path: PathId,
+        /// Its life.
+        incarnation: Incarnation,
+    },
+    /// A path lost its session; the transport reconnects.
+    PathDown {
+        /// Which.
+        path: PathId,
+    },
+    /// A path does not answer as it should and is being checked.
+    PathSuspect {
+        /// Which.
+        path: PathId,
+    },
+    /// A path is logged in, but the unit cannot be used through it.
+    PathFailed {
+        /// Which.
+        path: PathId,
+        /// Why, when a check found out.
+        problem: Option<ProbeError>,
+    },
+    /// A path is used again.
+    PathReinstated {
+        /// Which.
+        path: PathId,
+        /// Its life.
+        incarnation: Incarnation,
+        /// How long it was not.
+        after: Duration,
+    },
+    /// A path was closed for good.
+    PathClosed {
+        /// Which.
+        path: PathId,
+    },
+    /// A path leads to something else than the unit and is not used.
+    IdentityMismatch {
+        /// Which.
+        path: PathId,
+        /// In what it differs; left is the unit, right the path.
+        difference: Difference,
+    },
+    /// A lost path is being fenced; writes to what it left behind wait.
+    FenceStart {
+        /// Which.
+        path: PathId,
+        /// The life being fenced.
+        incarnation: Incarnation,
+        /// Writes that are uncertain.
+        writes: usize,
+    },
+    /// The fence stands; nothing the path left behind can run any more.
+    FenceEnd {
+        /// Which.
+        path: PathId,
+        /// The life fenced.
+        incarnation: Incarnation,
+        /// How long the first of the writes was held.
+        held: Duration,
+    },
+    /// One try to put up the fence failed; it is tried again unless the path is closed.
+    FenceFailed {
+        /// Which.
+        path: PathId,
+        /// The life to be fenced.
+        incarnation: Incarnation,
+        /// Why it failed.
+        error: FenceError,
+        /// How long the first of the writes is held by now.
+        held: Duration,
+    },
+    /// No path is usable; I/O waits.
+    NoPathLeft,
+    /// A path is usable again.
+    PathsBack {
+        /// How long there was none.
+        after: Duration,
+    },
+    /// Another policy chooses paths.
+    PolicyChanged {
+        /// Which.
+        policy: LoadBalancePolicy,
+    },
+    /// The receiver was too slow; so many events are lost.
+    Missed {
+        /// How many.
+        count: u64,
+    },
+}
+
+impl fmt::Display for EventKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::PathAdded { path } => write!(f, "path {path} added"),
+            Self::PathUp { path, .. } => write!(f, "path {path} is up"),
+            Self::PathDown { path } => write!(f, "path {path} is down"),
+            Self::PathSuspect { path } => write!(f, "path {path} is being checked"),
+            Self::PathFailed {
+                path,
+                problem: Some(problem),
+            } => write!(f, "path {path} failed: {problem}"),
+            Self::PathFailed {
+                path,
+                problem: None,
+            } => write!(f, "path {path} failed"),
+            Self::PathReinstated { path, after, .. } => {
+                write!(f, "path {path} is used again after {after:.1?}")
+            }
+            Self::PathClosed { path } => write!(f, "path {path} is closed"),
+            Self::IdentityMismatch { path, difference } => {
+                write!(f, "path {path} leads to another unit: {difference}")
+            }
+            Self::FenceStart { path, writes, .. } => {
+                write!(f, "fencing path {path}: {writes} writes are uncertain")
+            }
+            Self::FenceEnd { path, held, .. } => {
+                write!(f, "path {path} is fenced; writes were held for {held:.1?}")
+            }
+            Self::FenceFailed { path, error, .. } => {
+                write!(f, "path {path} could not be fenced: {error}")
+            }
+            Self::NoPathLeft => f.write_str("no path is usable; I/O waits"),
+            Self::PathsBack { after } => write!(f, "a path is usable again after {after:.1?}"),
+            Self::PolicyChanged { policy } => write!(f, "paths are chosen by {policy}"),
+            Self::Missed { count } => write!(f, "{count} events were missed"),
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    events: Mutex<Pending>,
+    news: Signal,
+}
+
+#[derive(Debug, Default)]
+struct Pending {
+    list: VecDeque<Event>,
+    missed: Option<(Instant, u64)>,
+    closed: bool,
+}
+
+/// Where events are made known.
+#[derive(Debug, Default)]
+pub(crate) struct Hub {
+    queues: Mutex<Vec<Weak<Queue>>>,
+}
+
+impl Hub {
+    /// Tells every receiver.
+    pub(crate) fn publish(&self, at: Instant, kind: EventKind) {
+        tracing::debug!(event = %kind, "multipath");
+        lock(&self.queues).retain(|queue| {
+            let Some(queue) = queue.upgrade() else {
+                return false;
+            };
+            {
+                let mut pending = lock(&queue.events);
+                if pending.list.len() < EVENTS_QUEUED && pending.missed.is_none() {
+                    let kind = kind.clone();
+                    pending.list.push_back(Event { at, kind });
+                } else {
+                    let (since, count) = pending.missed.unwrap_or((at, 0));
+                    pending.missed = Some((since, count.saturating_add(1)));
+                }
+            }
+            queue.news.raise();
+            true
+        });
+    }
+
+    /// A receiver of what happens from now on.
+    pub(crate) fn subscribe(&self) -> EventReceiver {
+        let queue = Arc::new(Queue::default());
+        lock(&self.queues).push(Arc::downgrade(&queue));
+        EventReceiver { queue }
+    }
+
+    /// Lets receivers end when they have read what waits.
+    pub(crate) fn close(&self) {
+        for queue in lock(&self.queues).drain(..) {
+            if let Some(queue) = queue.upgrade() {
+                lock(&queue.events).closed = true;
+                queue.news.raise();
+            }
+        }
+    }
+}
+
+impl Drop for Hub {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+/// Receives events, in order.
+#[derive(Debug)]
+pub struct EventReceiver {
+    queue: Arc<Queue>,
+}
+
+impl EventReceiver {
+    /// The next event; `None` once the logical unit is closed and everything was read. May be
+    /// dropped without losing an event.
+    pub async fn recv(&mut self) -> Option<Event> {
+        loop {
+            let seen = self.queue.news.version();
+            if let Some(event) = self.try_recv() {
+                return Some(event);
+            }
+            if lock(&self.queue.events).closed {
+                return self.try_recv();
+            }
+            self.queue.news.after(seen).await;
+        }
+    }
+
+    /// The next event if one waits.
+    pub fn try_recv(&mut self) -> Option<Event> {
+        let mut pending = lock(&self.queue.events);
+        if let Some(event) = pending.list.pop_front() {
+            return Some(event);
+        }
+        let (at, count) = pending.missed.take()?;
+        let kind = EventKind::Missed { count };
+        Some(Event { at, kind })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Executor, epoch};
+
+    #[test]
+    fn a_slow_receiver_is_told_how_much_it_missed() {
+        let hub = Hub::default();
+        let mut receiver = hub.subscribe();
+        for _ in 0..EVENTS_QUEUED + 10 {
+            hub.publish(epoch(), EventKind::NoPathLeft);
+        }
+        for _ in 0..EVENTS_QUEUED {
+            assert_eq!(receiver.try_recv().unwrap().kind, EventKind::NoPathLeft);
+        }
+        let missed = receiver.try_recv().unwrap().kind;
+        assert_eq!(missed, EventKind::Missed { count: 10 });
+        assert_eq!(receiver.try_recv(), None);
+        hub.publish(epoch(), EventKind::NoPathLeft);
+        assert!(receiver.try_recv().is_some());
+    }
+
+    #[test]
+    fn receivers_end_with_the_hub_after_the_last_event() {
+        let hub = Hub::default();
+        let mut receiver = hub.subscribe();
+        hub.publish(epoch(), EventKind::NoPathLeft);
+        drop(hub);
+        let executor = Executor::new();
+        assert!(executor.run(async move {
+            receiver.recv().await.is_some() && receiver.recv().await.is_none()
+        }));
+    }
+}

@@ -1,0 +1,544 @@
+//! The public face: a logical unit that outlives its paths.
+
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+
+use scsi::{
+    Blocks, Bytes, Cdb, Command, DataPhase, Incarnation, IoBuf, Lba, LbaRange, MediaAccess, Nexus,
+    NexusState, RwOptions, ScsiAnswer, TaskAttribute,
+};
+
+use crate::block::{self, Request};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::error::{AssembleError, IoError, IoErrorKind, ProbeError};
+use crate::event::EventReceiver;
+use crate::identity::{LuIdentity, Profile};
+use crate::path::{MAX_PATHS, Path, PathId, PathSpec, PathState};
+use crate::probe::{Probe, is_block_device};
+use crate::retry::Replay;
+use crate::runtime::Maintenance;
+use crate::select::LoadBalancePolicy;
+use crate::split::{merge, run_pieces};
+use crate::topology::{Entry, Topology};
+use crate::unit::Unit;
+
+/// Size and limits of a logical unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Geometry {
+    /// Bytes per logical block.
+    pub block_bytes: u32,
+    /// Number of logical blocks.
+    pub blocks: u64,
+    /// Bytes per physical block.
+    pub physical_block_bytes: u32,
+    /// Bytes of the I/O the unit likes best, when it says so.
+    pub optimal_transfer_bytes: Option<u64>,
+    /// Bytes that one command carries on every path; longer I/O is split.
+    pub max_transfer_bytes: u64,
+    /// Writes are refused.
+    pub read_only: bool,
+}
+
+impl Geometry {
+    /// Capacity in bytes.
+    #[must_use]
+    pub const fn bytes(&self) -> u64 {
+        // Bounded when the capacity was read; cannot overflow.
+        self.blocks.saturating_mul(self.block_bytes as u64)
+    }
+}
+
+/// A logical unit over one or more paths. Cheap to clone; all clones are one unit.
+///
+/// Futures of its methods may be dropped at any time. A write that is dropped while under way may
+/// or may not be done; its range is held, so that no later write through this unit can be
+/// overwritten by it.
+pub struct LogicalUnit<N: Nexus, C: Clock> {
+    handle: Arc<Handle<N, C>>,
+}
+
+/// Ends the unit with the last clone.
+struct Handle<N: Nexus, C: Clock> {
+    unit: Arc<Unit<N, C>>,
+}
+
+impl<N: Nexus, C: Clock> Drop for Handle<N, C> {
+    fn drop(&mut self) {
+        self.unit.start_closing();
+        self.unit.events.close();
+    }
+}
+
+impl<N: Nexus, C: Clock> Clone for LogicalUnit<N, C> {
+    fn clone(&self) -> Self {
+        Self {
+            handle: Arc::clone(&self.handle),
+        }
+    }
+}
+
+impl<N: Nexus, C: Clock> fmt::Debug for LogicalUnit<N, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LogicalUnit")
+            .field("identity", &self.handle.unit.profile.identity)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<N: Nexus, C: Clock> LogicalUnit<N, C> {
+    /// Makes one logical unit of paths that lead to it.
+    ///
+    /// Every path that is up is asked who is behind it. Paths that are down, or do not answer
+    /// well, are taken in too and used once they were verified, as long as one path works.
+    ///
+    /// The [`Maintenance`] must be spawned.
+    ///
+    /// # Errors
+    /// [`AssembleError::Mismatch`] when two paths show different units, or units that cannot be
+    /// told from different ones; nothing was written. Others as they say.
+    pub async fn assemble(
+        paths: Vec<PathSpec<N>>,
+        config: Config,
+        clock: C,
+    ) -> Result<(Self, Maintenance), AssembleError> {
+        let paths = number(paths)?;
+        let looks = look_at_all(&paths, &config, &clock).await;
+        let profile = common_profile(&paths, &looks)?;
+        let now = clock.now();
+        let mut verified = Vec::with_capacity(paths.len());
+        let mut entries = Vec::with_capacity(paths.len());
+        for (path, look) in paths.into_iter().zip(&looks) {
+            let life = look.profile.is_ok().then_some(look.life).flatten();
+            if let Some(life) = life {
+                path.open(life);
+            }
+            let state = match (life, look.life) {
+                (Some(_), _) => PathState::Active,
+                (None, Some(_)) => PathState::Failed,
+                (None, None) => PathState::Down,
+            };
+            verified.push(life);
+            entries.push(Entry::new(path, state, now));
+        }
+        let unit = Arc::new(Unit::new(profile, entries, config, clock));
+        let maintenance = Maintenance::new(Arc::clone(&unit), verified);
+        let handle = Arc::new(Handle { unit });
+        Ok((Self { handle }, maintenance))
+    }
+
+    fn unit(&self) -> &Unit<N, C> {
+        &self.handle.unit
+    }
+
+    /// Size and limits.
+    #[must_use]
+    pub fn geometry(&self) -> Geometry {
+        let unit = self.unit();
+        let profile = &unit.profile;
+        let optimal = profile.optimal_transfer.map(u64::from);
+        Geometry {
+            block_bytes: profile.block_bytes,
+            blocks: profile.blocks,
+            physical_block_bytes: profile.physical_block_bytes,
+            optimal_transfer_bytes: optimal
+                .map(|blocks| blocks.saturating_mul(profile.block_bytes.into())),
+            max_transfer_bytes: unit.table.load().max_transfer_bytes,
+            read_only: unit.read_only(),
+        }
+    }
+
+    /// Who it is.
+    #[must_use]
+    pub fn identity(&self) -> &LuIdentity {
+        &self.unit().profile.identity
+    }
+
+    /// Reads from byte `offset` until `buf` is full. Offset and length must be multiples of the
+    /// block size. The buffer always comes back; its content means something only with `Ok`.
+    ///
+    /// # Errors
+    /// See [`IoErrorKind`].
+    pub async fn read_at(&self, offset: u64, buf: IoBuf) -> (Result<(), IoError>, IoBuf) {
+        let unit = self.unit();
+        let checked = unit.begin().and_then(|begun| {
+            let lba = self.check(offset, buf.len())?;
+            Ok((begun, lba))
+        });
+        let (_begun, lba) = match checked {
+            Ok(checked) => checked,
+            Err(error) => return (Err(error), buf),
+        };
+        if buf.is_empty() {
+            return (Ok(()), buf);
+        }
+        match self.piece_bytes() {
+            piece if buf.len() <= piece => self.read_piece(lba, buf).await,
+            piece => Box::pin(self.read_pieces(lba, buf, piece)).await,
+        }
+    }
+
+    /// Writes `data` at byte `offset`. Offset and length must be multiples of the block size.
+    ///
+    /// # Errors
+    /// See [`IoErrorKind`]; [`IoError::outcome`] tells whether the data may have been written.
+    pub async fn write_at(&self, offset: u64, data: Bytes) -> Result<(), IoError> {
+        let unit = self.unit();
+        let _begun = unit.begin()?;
+        let lba = self.check(offset, data.len())?;
+        if unit.read_only() {
+            return Err(IoError::at(IoErrorKind::ReadOnly, lba));
+        }
+        if data.is_empty() {
+            return Ok(());
+        }
+        match self.piece_bytes() {
+            piece if data.len() <= piece => self.write_piece(lba, data).await,
+            piece => Box::pin(self.write_pieces(lba, data, piece)).await,
+        }
+    }
+
+    /// Makes everything written durable (SYNCHRONIZE CACHE of the whole unit).
+    ///
+    /// # Errors
+    /// See [`IoErrorKind`].
+    pub async fn flush(&self) -> Result<(), IoError> {
+        let unit = self.unit();
+        let _begun = unit.begin()?;
+        let request = Request {
+            cdb: Cdb::synchronize_cache(),
+            attribute: TaskAttribute::Simple,
+            timeout: unit.config.command_timeout,
+            replay: Replay::Free,
+            alters: None,
+            expected: None,
+            lba: None,
+        };
+        let (result, _) = block::run(unit, &request, DataPhase::None).await;
+        result.map(|_| ())
+    }
+
+    /// Carries out any command. It is sent again only when it certainly was not executed, and
+    /// never when its outcome is unknown. What the device answers for good, GOOD or not, is
+    /// `Ok`... only conditions that mean "not executed, try again" are dealt with here.
+    ///
+    /// [`Command::only_in`] is ignored.
+    ///
+    /// # Errors
+    /// [`IoError`] when the command got no usable answer, or a final status other than GOOD.
+    pub async fn execute(&self, command: Command) -> (Result<ScsiAnswer, IoError>, DataPhase) {
+        let unit = self.unit();
+        let _begun = match unit.begin() {
+            Ok(begun) => begun,
+            Err(error) => return (Err(error), command.data),
+        };
+        let alters = altered_range(&command.cdb);
+        let request = Request {
+            replay: Replay::Never {
+                alters: alters.is_some(),
+            },
+            cdb: command.cdb,
+            attribute: command.attribute,
+            timeout: command.timeout,
+            alters,
+            expected: None,
+            lba: None,
+        };
+        block::run(unit, &request, command.data).await
+    }
+
+    /// Paths, states and counters at this moment.
+    #[must_use]
+    pub fn topology(&self) -> Topology {
+        let unit = self.unit();
+        let now = unit.clock.now();
+        let table = unit.table.load();
+        Topology {
+            identity: unit.profile.identity.clone(),
+            policy: unit.policy(),
+            paths: table.entries.iter().map(|e| e.snapshot(now)).collect(),
+            held_ranges: unit.holds.count(),
+        }
+    }
+
+    /// What happens from now on.
+    #[must_use]
+    pub fn events(&self) -> EventReceiver {
+        self.unit().events.subscribe()
+    }
+
+    /// Chooses paths differently from the next command on.
+    pub fn set_policy(&self, policy: LoadBalancePolicy) {
+        self.unit().set_policy(policy);
+    }
+
+    /// Adds a path. It carries I/O once it was verified; one that leads elsewhere is kept, unused,
+    /// as [`PathState::Mismatched`].
+    ///
+    /// # Errors
+    /// [`AssembleError::TooManyPaths`].
+    pub fn add_path(&self, spec: PathSpec<N>) -> Result<PathId, AssembleError> {
+        let path = self.unit().add(spec);
+        path.ok_or(AssembleError::TooManyPaths {
+            given: MAX_PATHS + 1,
+            max: MAX_PATHS,
+        })
+    }
+
+    /// Refuses further I/O, ends what waits for a path or a fence, and waits for what is under
+    /// way. Flushes nothing. Ranges held for uncertain writes are forgotten.
+    pub async fn close(&self) {
+        let unit = self.unit();
+        unit.start_closing();
+        loop {
+            let seen = unit.changes.version();
+            if unit.is_over() {
+                break;
+            }
+            unit.changes.after(seen).await;
+        }
+        unit.events.close();
+    }
+
+    /// The first block of an I/O, if the unit has what is asked for.
+    fn check(&self, offset: u64, len: usize) -> Result<u64, IoError> {
+        let profile = &self.unit().profile;
+        let block_bytes = u64::from(profile.block_bytes);
+        let len = u64::try_from(len).unwrap_or(u64::MAX);
+        let whole = |value: u64| value.checked_rem(block_bytes) == Some(0);
+        if !whole(offset) || !whole(len) {
+            return Err(IoError::local(IoErrorKind::Misaligned));
+        }
+        let lba = offset.checked_div(block_bytes).unwrap_or(0);
+        let blocks = len.checked_div(block_bytes).unwrap_or(0);
+        match lba.checked_add(blocks) {
+            Some(end) if end <= profile.blocks => Ok(lba),
+            _ => Err(IoError::at(IoErrorKind::OutOfRange, lba)),
+        }
+    }
+
+    fn piece_bytes(&self) -> usize {
+        usize::try_from(self.unit().table.load().max_transfer_bytes).unwrap_or(usize::MAX)
+    }
+
+    /// Blocks in a buffer; the length was checked.
+    fn blocks(&self, len: usize) -> u32 {
+        let block_bytes = usize::try_from(self.unit().profile.block_bytes).unwrap_or(usize::MAX);
+        let blocks = len.checked_div(block_bytes).unwrap_or(0);
+        u32::try_from(blocks).unwrap_or(u32::MAX)
+    }
+
+    async fn read_piece(&self, lba: u64, buf: IoBuf) -> (Result<(), IoError>, IoBuf) {
+        let unit = self.unit();
+        let blocks = Blocks(self.blocks(buf.len()));
+        let request = Request {
+            cdb: Cdb::read(Lba(lba), blocks, RwOptions::default()),
+            attribute: TaskAttribute::Simple,
+            timeout: unit.config.command_timeout,
+            replay: Replay::Free,
+            alters: None,
+            expected: Some(buf.len()),
+            lba: Some(lba),
+        };
+        let (result, data) = block::run(unit, &request, DataPhase::Read(buf)).await;
+        let buf = match data {
+            DataPhase::Read(buf) => buf,
+            // A nexus that breaks its word; the caller gets what there is.
+            DataPhase::None | DataPhase::Write(_) => IoBuf::default(),
+        };
+        (result.map(|_| ()), buf)
+    }
+
+    async fn write_piece(&self, lba: u64, data: Bytes) -> Result<(), IoError> {
+        let unit = self.unit();
+        let blocks = self.blocks(data.len());
+        let request = Request {
+            cdb: Cdb::write(Lba(lba), Blocks(blocks), RwOptions::default()),
+            attribute: TaskAttribute::Simple,
+            timeout: unit.config.command_timeout,
+            replay: Replay::AfterFence,
+            alters: Some(LbaRange {
+                first: Lba(lba),
+                blocks: Some(blocks.into()),
+            }),
+            expected: Some(data.len()),
+            lba: Some(lba),
+        };
+        let (result, _) = block::run(unit, &request, DataPhase::Write(data)).await;
+        result.map(|_| ())
+    }
+
+    async fn read_pieces(
+        &self,
+        lba: u64,
+        buf: IoBuf,
+        piece: usize,
+    ) -> (Result<(), IoError>, IoBuf) {
+        let mut rest = buf;
+        let mut next = lba;
+        let width = self.unit().config.split_concurrency;
+        let (back, failures) = run_pieces(width, || {
+            if rest.is_empty() {
+                return None;
+            }
+            let tail = rest.split_off(piece);
+            let head = std::mem::replace(&mut rest, tail);
+            let lba = next;
+            next = next.saturating_add(self.blocks(head.len()).into());
+            Some(self.read_piece(lba, head))
+        })
+        .await;
+        let mut parts = back.into_iter();
+        let mut whole = parts.next().unwrap_or_default();
+        for part in parts {
+            whole.unsplit(part);
+        }
+        whole.unsplit(rest);
+        (merge(failures, u64::try_from(piece).unwrap_or(u64::MAX)), whole)
+    }
+
+    async fn write_pieces(&self, lba: u64, data: Bytes, piece: usize) -> Result<(), IoError> {
+        let mut rest = data;
+        let mut next = lba;
+        let width = self.unit().config.split_concurrency;
+        let (_, failures) = run_pieces(width, || {
+            if rest.is_empty() {
+                return None;
+            }
+            let head = rest.split_to(piece.min(rest.len()));
+            let lba = next;
+            next = next.saturating_add(self.blocks(head.len()).into());
+            Some(async move { (self.write_piece(lba, head).await, ()) })
+        })
+        .await;
+        merge(failures, u64::try_from(piece).unwrap_or(u64::MAX))
+    }
+}
+
+/// Blocks a raw command may change.
+fn altered_range(cdb: &Cdb) -> Option<LbaRange> {
+    match cdb.media_access() {
+        MediaAccess::None | MediaAccess::Read(_) | MediaAccess::Flush(_) => None,
+        MediaAccess::Write(range) => Some(range),
+        // What is not known counts as the worst.
+        _ => Some(LbaRange {
+            first: Lba(0),
+            blocks: None,
+        }),
+    }
+}
+
+fn number<N: Nexus>(specs: Vec<PathSpec<N>>) -> Result<Vec<Arc<Path<N>>>, AssembleError> {
+    let given = specs.len();
+    if given == 0 {
+        return Err(AssembleError::NoPaths);
+    }
+    if given > MAX_PATHS {
+        return Err(AssembleError::TooManyPaths {
+            given,
+            max: MAX_PATHS,
+        });
+    }
+    let path = |(id, spec)| Arc::new(Path::new(PathId(id), spec));
+    Ok((0..).zip(specs).map(path).collect())
+}
+
+/// What one path showed at assembly.
+struct Look {
+    /// The life that was looked at; `None`: the path is down.
+    life: Option<Incarnation>,
+    profile: Result<Profile, ProbeError>,
+}
+
+/// Looks at all paths at once.
+async fn look_at_all<N: Nexus, C: Clock>(
+    paths: &[Arc<Path<N>>],
+    config: &Config,
+    clock: &C,
+) -> Vec<Look> {
+    let mut looks: Vec<Pin<Box<dyn Future<Output = Look> + Send + '_>>> = Vec::new();
+    for path in paths {
+        looks.push(Box::pin(look_at(&path.nexus, config, clock)));
+    }
+    let mut done: Vec<Option<Look>> = looks.iter().map(|_| None).collect();
+    poll_fn(|cx| {
+        let mut pending = false;
+        for (look, slot) in looks.iter_mut().zip(&mut done) {
+            if slot.is_none() {
+                match look.as_mut().poll(cx) {
+                    Poll::Ready(look) => *slot = Some(look),
+                    Poll::Pending => pending = true,
+                }
+            }
+        }
+        if pending {
+            Poll::Pending
+        } else {
+            Poll::Ready(())
+        }
+    })
+    .await;
+    done.into_iter().flatten().collect()
+}
+
+async fn look_at<N: Nexus, C: Clock>(nexus: &N, config: &Config, clock: &C) -> Look {
+    let NexusState::Up(incarnation) = nexus.state() else {
+        return Look {
+            life: None,
+            profile: Err(ProbeError::Down),
+        };
+    };
+    let probe = Probe {
+        nexus,
+        clock,
+        config,
+        incarnation,
+    };
+    Look {
+        life: Some(incarnation),
+        profile: probe.profile().await,
+    }
+}
+
+/// What all paths agree on.
+fn common_profile<N>(paths: &[Arc<Path<N>>], looks: &[Look]) -> Result<Profile, AssembleError> {
+    let label = |path: &Arc<Path<N>>| path.label.to_string();
+    let mut common: Option<(Profile, String)> = None;
+    let mut problems = Vec::new();
+    for (path, look) in paths.iter().zip(looks) {
+        match (&look.profile, &mut common) {
+            (Err(problem), _) => problems.push((label(path), problem.clone())),
+            (Ok(profile), None) => common = Some((profile.clone(), label(path))),
+            (Ok(profile), Some((first, left))) => {
+                first
+                    .same_as(profile)
+                    .map_err(|difference| AssembleError::Mismatch {
+                        left: left.clone(),
+                        right: label(path),
+                        difference,
+                    })?;
+                first.read_only |= profile.read_only;
+            }
+        }
+    }
+    let Some((profile, label)) = common else {
+        let mut problems = problems.into_iter();
+        let (label, problem) = problems.next().ok_or(AssembleError::NoPaths)?;
+        return Err(AssembleError::NoUsablePath {
+            label,
+            problem,
+            others: problems.collect(),
+        });
+    };
+    if !is_block_device(profile.device_type) {
+        return Err(AssembleError::NotABlockDevice {
+            label,
+            device_type: profile.device_type.0,
+        });
+    }
+    Ok(profile)
+}

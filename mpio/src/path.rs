@@ -1,0 +1,261 @@
+//! One path: a nexus to the logical unit, and what is known of it.
+//!
+//! The path's *gate* decides whether I/O may use it. It is open for exactly one incarnation of
+//! the nexus, the one whose identity was verified, and the data path closes it at once on a sign
+//! of trouble, without waiting for the supervisor to think. Only the supervisor opens it, and not
+//! while a report is waiting to be read, so a sign of trouble cannot be overtaken.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use scsi::{Incarnation, Nexus};
+
+use crate::signal::{Signal, lock};
+use crate::stats::Counters;
+
+/// Most paths of one logical unit.
+pub const MAX_PATHS: usize = 32;
+
+/// A path of a logical unit: its position in the order paths were added.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PathId(pub(crate) u8);
+
+impl PathId {
+    /// The number people see.
+    #[must_use]
+    pub const fn number(self) -> u8 {
+        self.0
+    }
+}
+
+impl fmt::Display for PathId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A set of paths.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct PathSet(u32);
+
+impl PathSet {
+    pub(crate) fn insert(&mut self, path: PathId) {
+        self.0 |= 1_u32.checked_shl(path.0.into()).unwrap_or(0);
+    }
+
+    pub(crate) fn contains(self, path: PathId) -> bool {
+        self.0 & 1_u32.checked_shl(path.0.into()).unwrap_or(0) != 0
+    }
+
+    pub(crate) const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    pub(crate) const fn contains_all(self, other: Self) -> bool {
+        other.0 & !self.0 == 0
+    }
+}
+
+/// A path to be put into a logical unit.
+#[derive(Debug)]
+pub struct PathSpec<N> {
+    /// The way to the logical unit.
+    pub nexus: N,
+    /// Target portal group tag, when known.
+    pub portal_group: Option<u16>,
+    /// For people; empty: what the nexus says of itself.
+    pub label: String,
+}
+
+/// What a path is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum PathState {
+    /// Logged in; what is behind it is being looked at. Carries no I/O.
+    Verifying,
+    /// Carries I/O.
+    Active,
+    /// Something went wrong on it and it is being checked. Carries I/O only if no path is active.
+    Suspect,
+    /// Logged in, but the unit cannot be used through it. Looked at again from time to time.
+    Failed,
+    /// Logged in, but what is behind it is not our unit. Looked at again from time to time.
+    Mismatched,
+    /// Not logged in; the transport reconnects.
+    Down,
+    /// Closed for good.
+    Closed,
+}
+
+impl PathState {
+    /// Whether I/O may use it.
+    #[must_use]
+    pub const fn is_usable(self) -> bool {
+        matches!(self, Self::Active | Self::Suspect)
+    }
+
+    /// The word for people.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Verifying => "verifying",
+            Self::Active => "active",
+            Self::Suspect => "suspect",
+            Self::Failed => "failed",
+            Self::Mismatched => "mismatched",
+            Self::Down => "down",
+            Self::Closed => "closed",
+        }
+    }
+}
+
+impl fmt::Display for PathState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What the data path tells the supervisor of a path; a later one outranks an earlier one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Trouble {
+    /// A command went unanswered; the path may be fine.
+    Suspect,
+    /// The nexus went down under a command.
+    Lost,
+    /// The unit behind the path may have become another.
+    Changed,
+    /// The unit cannot be used through the path.
+    Unusable,
+}
+
+impl Trouble {
+    /// Whether the path must not carry anything until it was looked at.
+    pub(crate) const fn closes_gate(self) -> bool {
+        !matches!(self, Self::Suspect)
+    }
+}
+
+/// Trouble in one life of the nexus.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Report {
+    pub(crate) incarnation: Incarnation,
+    pub(crate) trouble: Trouble,
+}
+
+/// One path, shared by all I/O and its keeper.
+#[derive(Debug)]
+pub(crate) struct Path<N> {
+    pub(crate) id: PathId,
+    pub(crate) label: Arc<str>,
+    pub(crate) portal_group: Option<u16>,
+    pub(crate) nexus: N,
+    pub(crate) counters: Counters,
+    /// The verified incarnation; 0: shut.
+    gate: AtomicU64,
+    in_flight: AtomicU32,
+    in_flight_bytes: AtomicU64,
+    reports: Mutex<Option<Report>>,
+    /// Raised with each report.
+    pub(crate) attention: Signal,
+}
+
+impl<N: Nexus> Path<N> {
+    pub(crate) fn new(id: PathId, spec: PathSpec<N>) -> Self {
+        let label = if spec.label.is_empty() {
+            spec.nexus.describe()
+        } else {
+            spec.label
+        };
+        Self {
+            id,
+            label: label.into(),
+            portal_group: spec.portal_group,
+            nexus: spec.nexus,
+            counters: Counters::default(),
+            gate: AtomicU64::new(0),
+            in_flight: AtomicU32::new(0),
+            in_flight_bytes: AtomicU64::new(0),
+            reports: Mutex::new(None),
+            attention: Signal::default(),
+        }
+    }
+}
+
+impl<N> Path<N> {
+    /// The incarnation that may carry I/O.
+    pub(crate) fn gate(&self) -> Option<Incarnation> {
+        match self.gate.load(Ordering::Acquire) {
+            0 => None,
+            life => Some(Incarnation(life)),
+        }
+    }
+
+    /// Opens the gate unless trouble was reported meanwhile.
+    pub(crate) fn open(&self, incarnation: Incarnation) {
+        let reports = lock(&self.reports);
+        if reports.is_none_or(|report| report.incarnation != incarnation) {
+            self.gate.store(incarnation.0, Ordering::Release);
+        }
+    }
+
+    /// Shuts the gate.
+    pub(crate) fn shut(&self) {
+        self.gate.store(0, Ordering::Release);
+    }
+
+    /// Tells the supervisor of trouble, and shuts the gate if it is grave.
+    pub(crate) fn report(&self, report: Report) {
+        {
+            let mut reports = lock(&self.reports);
+            if report.trouble.closes_gate() {
+                // Another life's gate is not ours to shut.
+                let _ = self.gate.compare_exchange(
+                    report.incarnation.0,
+                    0,
+                    Ordering::AcqRel,
+                    Ordering::Relaxed,
+                );
+            }
+            let newest = reports.map_or(report, |waiting| waiting.max(report));
+            *reports = Some(newest);
+        }
+        self.attention.raise();
+    }
+
+    /// Takes the gravest report that waits.
+    pub(crate) fn take_report(&self) -> Option<Report> {
+        lock(&self.reports).take()
+    }
+
+    /// Commands and bytes under way.
+    pub(crate) fn load(&self) -> (u32, u64) {
+        (
+            self.in_flight.load(Ordering::Relaxed),
+            self.in_flight_bytes.load(Ordering::Relaxed),
+        )
+    }
+
+    /// Counts a command as under way until the value returned is dropped.
+    pub(crate) fn enter(&self, bytes: u64) -> InFlight<'_, N> {
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        self.in_flight_bytes.fetch_add(bytes, Ordering::Relaxed);
+        InFlight { path: self, bytes }
+    }
+}
+
+/// A command under way on a path.
+#[derive(Debug)]
+pub(crate) struct InFlight<'a, N> {
+    path: &'a Path<N>,
+    bytes: u64,
+}
+
+impl<N> Drop for InFlight<'_, N> {
+    fn drop(&mut self) {
+        self.path.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.path
+            .in_flight_bytes
+            .fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}

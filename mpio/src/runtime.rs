@@ -1,0 +1,363 @@
+//! The work behind a logical unit: [`Maintenance`].
+//!
+//! Two futures per path, both driven by whoever runs `Maintenance`: one keeps the path
+//! ([`crate::supervisor`]), the other fences it when a write got lost on it ([`crate::fence`]).
+//! They need a [`Clock`] and a nexus, and no particular runtime.
+
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use scsi::{FenceError, Incarnation, Nexus, NexusState};
+
+use crate::clock::Clock;
+use crate::error::ProbeError;
+use crate::event::EventKind;
+use crate::fence::Job;
+use crate::identity::Difference;
+use crate::path::{Path, PathId, PathState};
+use crate::probe::Probe;
+use crate::signal::race;
+use crate::stats::{count, micros};
+use crate::supervisor::{Action, Supervisor, Verified};
+use crate::unit::Unit;
+
+/// The upkeep of a logical unit: path checks, verification of paths that return, fences.
+///
+/// It must be run (spawned) for as long as the unit is used, or no lost path comes back and no
+/// uncertain write is ever settled. It ends after [`crate::LogicalUnit::close`], or when every
+/// clone of the unit is gone.
+#[must_use = "a logical unit without its maintenance never gets a path back"]
+pub struct Maintenance {
+    work: Pin<Box<dyn Future<Output = ()> + Send>>,
+}
+
+impl Future for Maintenance {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.work.as_mut().poll(cx)
+    }
+}
+
+impl fmt::Debug for Maintenance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Maintenance").finish_non_exhaustive()
+    }
+}
+
+impl Maintenance {
+    /// The upkeep of `unit`, whose first paths were verified in these incarnations.
+    pub(crate) fn new<N: Nexus, C: Clock>(
+        unit: Arc<Unit<N, C>>,
+        verified: Vec<Option<Incarnation>>,
+    ) -> Self {
+        Self {
+            work: Box::pin(maintain(unit, verified)),
+        }
+    }
+}
+
+type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+async fn maintain<N: Nexus, C: Clock>(
+    unit: Arc<Unit<N, C>>,
+    verified: Vec<Option<Incarnation>>,
+) {
+    let mut keepers: Vec<Work> = Vec::new();
+    let mut kept = 0;
+    loop {
+        let seen = unit.changes.version();
+        if unit.is_over() {
+            return;
+        }
+        let table = unit.table.load_full();
+        for entry in table.entries.iter().skip(kept) {
+            let incarnation = verified.get(kept).copied().flatten();
+            let path = &entry.path;
+            keepers.push(Box::pin(keep(
+                Arc::clone(&unit),
+                Arc::clone(path),
+                incarnation,
+            )));
+            keepers.push(Box::pin(fence(Arc::clone(&unit), Arc::clone(path))));
+            kept += 1;
+        }
+        drop(table);
+        race(poll_all(&mut keepers), unit.changes.after(seen)).await;
+    }
+}
+
+/// Polls everything, for ever.
+async fn poll_all(work: &mut [Work]) {
+    poll_fn(|cx| {
+        for it in &mut *work {
+            // Keepers never end; their unit does.
+            let _: Poll<()> = it.as_mut().poll(cx);
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+/// Keeps one path.
+async fn keep<N: Nexus, C: Clock>(
+    unit: Arc<Unit<N, C>>,
+    path: Arc<Path<N>>,
+    verified: Option<Incarnation>,
+) {
+    let now = unit.clock.now();
+    let nexus = path.nexus.state();
+    let mut supervisor = match verified {
+        Some(life) => Supervisor::verified_at(now, nexus, life, &unit.config),
+        None => Supervisor::new(now, nexus, &unit.config),
+    };
+    let mut finding = Finding::default();
+    loop {
+        let seen = path.attention.version();
+        let now = unit.clock.now();
+        let nexus = path.nexus.state();
+        supervisor.nexus(now, nexus);
+        if let Some(report) = path.take_report() {
+            supervisor.report(now, report);
+        }
+        publish(&unit, &path, &supervisor, &mut finding, now);
+        match supervisor.poll(now) {
+            Action::Verify(life) => {
+                let what = verify(&unit, &path, life, &mut finding).await;
+                supervisor.verified(unit.clock.now(), life, what);
+            }
+            Action::Probe(life) => {
+                let what = probe(&unit, &path, life).test_unit_ready().await;
+                supervisor.probed(unit.clock.now(), life, what);
+            }
+            Action::Wait(until) => {
+                let news = race(path.nexus.changed(nexus), path.attention.after(seen));
+                match until {
+                    Some(until) => {
+                        race(news, unit.clock.sleep_until(until)).await;
+                    }
+                    None => {
+                        news.await;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// What the last look at a path found, for events.
+#[derive(Default)]
+struct Finding {
+    difference: Option<Difference>,
+    problem: Option<ProbeError>,
+}
+
+fn probe<'a, N, C>(
+    unit: &'a Unit<N, C>,
+    path: &'a Path<N>,
+    incarnation: Incarnation,
+) -> Probe<'a, N, C> {
+    Probe {
+        nexus: &path.nexus,
+        clock: &unit.clock,
+        config: &unit.config,
+        incarnation,
+    }
+}
+
+async fn verify<N: Nexus, C: Clock>(
+    unit: &Unit<N, C>,
+    path: &Path<N>,
+    life: Incarnation,
+    finding: &mut Finding,
+) -> Verified {
+    *finding = Finding::default();
+    match probe(unit, path, life).profile().await {
+        Ok(profile) => match unit.profile.same_as(&profile) {
+            Ok(()) => {
+                if profile.read_only {
+                    unit.set_read_only();
+                }
+                Verified::Same
+            }
+            Err(difference) => {
+                finding.difference = Some(difference);
+                Verified::Different
+            }
+        },
+        Err(problem) => {
+            finding.problem = Some(problem);
+            Verified::Unclear
+        }
+    }
+}
+
+/// Makes the supervisor's decision known: gate, table, events.
+fn publish<N: Nexus, C: Clock>(
+    unit: &Unit<N, C>,
+    path: &Path<N>,
+    supervisor: &Supervisor,
+    finding: &mut Finding,
+    now: Instant,
+) {
+    let before = path.gate();
+    let usable = supervisor.usable_in();
+    match usable {
+        Some(life) => path.open(life),
+        None => path.shut(),
+    }
+    let state = supervisor.state();
+    let table = unit.table.load();
+    let Some(entry) = table.get(path.id) else {
+        return;
+    };
+    if entry.state == state {
+        if path.gate() != before {
+            // The table is as it was, but I/O that waits may go now.
+            unit.changes.raise();
+        }
+        return;
+    }
+    let was = entry.state;
+    let unusable_since = entry.unusable_since;
+    let was_up = entry.was_up;
+    let since = entry.since;
+    drop(table);
+    unit.update(path.id, |entry| {
+        entry.state = state;
+        entry.since = now;
+        entry.was_up |= state.is_usable();
+        entry.unusable_since = match (was.is_usable(), state.is_usable()) {
+            (_, true) => None,
+            (true, false) => Some(now),
+            (false, false) => entry.unusable_since,
+        };
+    });
+    let since = unusable_since.unwrap_or(since);
+    let off_for = now.saturating_duration_since(since);
+    let came_up = !was_up || was == PathState::Suspect || !was.is_usable();
+    let kind = transition(path.id, state, usable, finding, (was_up, came_up, off_for));
+    if let Some(kind) = kind {
+        unit.events.publish(now, kind);
+    }
+}
+
+fn transition(
+    path: PathId,
+    state: PathState,
+    usable: Option<Incarnation>,
+    finding: &mut Finding,
+    (was_up, came_up, after): (bool, bool, Duration),
+) -> Option<EventKind> {
+    Some(match state {
+        PathState::Verifying => return None,
+        PathState::Active => {
+            let incarnation = usable?;
+            match (was_up, came_up) {
+                (false, _) => EventKind::PathUp { path, incarnation },
+                (true, true) => EventKind::PathReinstated {
+                    path,
+                    incarnation,
+                    after,
+                },
+                (true, false) => return None,
+            }
+        }
+        PathState::Suspect => EventKind::PathSuspect { path },
+        PathState::Failed => EventKind::PathFailed {
+            path,
+            problem: finding.problem.take(),
+        },
+        PathState::Mismatched => EventKind::IdentityMismatch {
+            path,
+            difference: finding.difference.take()?,
+        },
+        PathState::Down => EventKind::PathDown { path },
+        PathState::Closed => EventKind::PathClosed { path },
+    })
+}
+
+/// Fences one path, whenever a write needs it.
+async fn fence<N: Nexus, C: Clock>(unit: Arc<Unit<N, C>>, path: Arc<Path<N>>) {
+    let mut announced = None;
+    loop {
+        let seen = unit.holds.work.version();
+        let nexus = path.nexus.state();
+        let alive = match nexus {
+            NexusState::Up(life) => Some(life),
+            _ => None,
+        };
+        let Some(job) = unit.holds.job(path.id, alive) else {
+            race(unit.holds.work.after(seen), path.nexus.changed(nexus)).await;
+            continue;
+        };
+        let (id, incarnation, writes) = (path.id, job.incarnation, job.writes);
+        if announced != Some(incarnation) {
+            announced = Some(incarnation);
+            let start = EventKind::FenceStart {
+                path: id,
+                incarnation,
+                writes,
+            };
+            unit.events.publish(unit.clock.now(), start);
+        }
+        match put_up(&unit, &path, job).await {
+            Ok(()) => announced = None,
+            Err(FenceError::Closed) => {
+                // Never will stand. What is held stays held, but nobody need wait for it.
+                unit.holds.give_up(id);
+                unit.changes.raise();
+                return std::future::pending().await;
+            }
+            Err(_) => {
+                let now = unit.clock.now();
+                let again = now.checked_add(unit.config.fence_pause).unwrap_or(now);
+                unit.clock.sleep_until(again).await;
+            }
+        }
+    }
+}
+
+/// Tries once to put up a fence.
+async fn put_up<N: Nexus, C: Clock>(
+    unit: &Unit<N, C>,
+    path: &Path<N>,
+    job: Job,
+) -> Result<(), FenceError> {
+    let (id, incarnation) = (path.id, job.incarnation);
+    let budget = unit.config.fence_budget;
+    let result = if job.settle {
+        path.nexus.settle(incarnation, budget).await
+    } else {
+        path.nexus.fence(incarnation, budget).await
+    };
+    let now = unit.clock.now();
+    let held = now.saturating_duration_since(job.since);
+    let kind = match result {
+        Ok(()) => {
+            unit.holds.release(id, job);
+            unit.changes.raise();
+            count(&path.counters.fences);
+            let total = &path.counters.fence_held_us;
+            total.fetch_add(micros(held), Ordering::Relaxed);
+            EventKind::FenceEnd {
+                path: id,
+                incarnation,
+                held,
+            }
+        }
+        Err(error) => EventKind::FenceFailed {
+            path: id,
+            incarnation,
+            error,
+            held,
+        },
+    };
+    unit.events.publish(now, kind);
+    result
+}

@@ -1,0 +1,239 @@
+//! The life of one path, without doing any of it.
+//!
+//! ```text
+//!              login             same unit               no answer
+//!   Down ---------------> Verifying ------> Active <----------------> Suspect
+//!    ^                     |  ^  |            |   \      TUR good       | TUR unanswered
+//!    | session lost        |  |  | refused    |    \ unusable           v
+//!    +-- (from anywhere)   |  |  v            |     +---------------> Failed
+//!                other unit|  |  Failed       | unit may have changed   |
+//!                          v  |               v                         | after a pause
+//!                   Mismatched+----------- Verifying <------------------+
+//! ```
+//!
+//! [`Supervisor`] is told what the nexus does, what the data path saw and what checks found; it
+//! says what to check next and when. A path that comes back, in a new incarnation or out of
+//! trouble, carries I/O only after its identity was verified in that incarnation.
+
+use std::time::{Duration, Instant};
+
+use scsi::{Incarnation, NexusState};
+
+use crate::config::Config;
+use crate::path::{PathState, Report, Trouble};
+
+/// What to do for a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Action {
+    /// Look at what is behind the path, in this life only; [`Supervisor::verified`].
+    Verify(Incarnation),
+    /// See whether the path answers, in this life only; [`Supervisor::probed`].
+    Probe(Incarnation),
+    /// Nothing, until then or until something happens.
+    Wait(Option<Instant>),
+}
+
+/// What looking at the unit behind a path found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verified {
+    /// It is our unit.
+    Same,
+    /// It is another.
+    Different,
+    /// It could not be seen.
+    Unclear,
+}
+
+/// What a path check found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Probed {
+    /// The path answers.
+    Answers,
+    /// The path answers that the unit may be another.
+    Changed,
+    /// The path answers that the unit cannot be used through it.
+    Unusable,
+    /// No answer.
+    Silent,
+}
+
+/// How often to look.
+#[derive(Debug, Clone, Copy)]
+struct Intervals {
+    probe: Duration,
+    probe_max: Duration,
+    failed: Duration,
+    failed_max: Duration,
+}
+
+/// One path's state machine.
+#[derive(Debug)]
+pub(crate) struct Supervisor {
+    state: PathState,
+    nexus: NexusState,
+    intervals: Intervals,
+    /// Until the next check of a healthy path.
+    interval: Duration,
+    /// Until the next look at a failed one.
+    pause: Duration,
+    /// When the next check is due; `None`: at an event only.
+    due: Option<Instant>,
+}
+
+impl Supervisor {
+    /// A path that nobody has looked at.
+    pub(crate) fn new(now: Instant, nexus: NexusState, config: &Config) -> Self {
+        let intervals = Intervals {
+            probe: config.probe_interval,
+            probe_max: config.probe_interval_max,
+            failed: config.failed_retry,
+            failed_max: config.failed_retry_max,
+        };
+        let mut it = Self {
+            state: PathState::Down,
+            nexus: NexusState::Down(Incarnation::default()),
+            intervals,
+            interval: intervals.probe,
+            pause: intervals.failed,
+            due: None,
+        };
+        it.nexus(now, nexus);
+        it
+    }
+
+    /// A path that was verified in `incarnation` when the unit was assembled.
+    pub(crate) fn verified_at(
+        now: Instant,
+        nexus: NexusState,
+        incarnation: Incarnation,
+        config: &Config,
+    ) -> Self {
+        let mut it = Self::new(now, NexusState::Up(incarnation), config);
+        it.verified(now, incarnation, Verified::Same);
+        it.nexus(now, nexus);
+        it
+    }
+
+    /// What the path is doing.
+    pub(crate) fn state(&self) -> PathState {
+        self.state
+    }
+
+    /// The life in which the path may carry I/O.
+    pub(crate) fn usable_in(&self) -> Option<Incarnation> {
+        match self.nexus {
+            NexusState::Up(life) if self.state.is_usable() => Some(life),
+            _ => None,
+        }
+    }
+
+    /// The nexus is in this state.
+    pub(crate) fn nexus(&mut self, now: Instant, nexus: NexusState) {
+        if nexus == self.nexus {
+            return;
+        }
+        self.nexus = nexus;
+        match nexus {
+            NexusState::Up(_) => self.look_again(now),
+            NexusState::Closed => self.rest(PathState::Closed),
+            // A state this crate does not know carries nothing.
+            _ => self.rest(PathState::Down),
+        }
+    }
+
+    /// The data path saw trouble.
+    pub(crate) fn report(&mut self, now: Instant, report: Report) {
+        if self.nexus != NexusState::Up(report.incarnation) {
+            return;
+        }
+        match report.trouble {
+            Trouble::Suspect if self.state == PathState::Active => {
+                self.state = PathState::Suspect;
+                self.due = Some(now);
+            }
+            Trouble::Suspect => {}
+            // The nexus says that it is up: look whether it is.
+            Trouble::Lost | Trouble::Changed => self.look_again(now),
+            Trouble::Unusable => self.fail(now),
+        }
+    }
+
+    /// The unit behind the path was looked at.
+    pub(crate) fn verified(&mut self, now: Instant, incarnation: Incarnation, what: Verified) {
+        if self.nexus != NexusState::Up(incarnation) {
+            return;
+        }
+        match what {
+            Verified::Same => {
+                self.state = PathState::Active;
+                self.interval = self.intervals.probe;
+                self.pause = self.intervals.failed;
+                self.due = now.checked_add(self.interval);
+            }
+            Verified::Different => {
+                self.state = PathState::Mismatched;
+                self.due = now.checked_add(self.intervals.failed_max);
+            }
+            Verified::Unclear => self.fail(now),
+        }
+    }
+
+    /// The path was checked.
+    pub(crate) fn probed(&mut self, now: Instant, incarnation: Incarnation, what: Probed) {
+        if self.nexus != NexusState::Up(incarnation) || !self.state.is_usable() {
+            return;
+        }
+        match (what, self.state) {
+            (Probed::Answers, PathState::Active) => {
+                self.interval = self.interval.saturating_mul(2).min(self.intervals.probe_max);
+                self.due = now.checked_add(self.interval);
+            }
+            (Probed::Answers, _) => {
+                self.state = PathState::Active;
+                self.interval = self.intervals.probe;
+                self.due = now.checked_add(self.interval);
+            }
+            (Probed::Changed, _) => self.look_again(now),
+            (Probed::Silent, PathState::Active) => {
+                self.state = PathState::Suspect;
+                self.due = Some(now);
+            }
+            (Probed::Silent | Probed::Unusable, _) => self.fail(now),
+        }
+    }
+
+    /// What to do now.
+    pub(crate) fn poll(&self, now: Instant) -> Action {
+        let NexusState::Up(life) = self.nexus else {
+            return Action::Wait(None);
+        };
+        match self.due {
+            Some(due) if due <= now => match self.state {
+                PathState::Active | PathState::Suspect => Action::Probe(life),
+                PathState::Verifying
+                | PathState::Failed
+                | PathState::Mismatched
+                | PathState::Down
+                | PathState::Closed => Action::Verify(life),
+            },
+            due => Action::Wait(due),
+        }
+    }
+
+    fn look_again(&mut self, now: Instant) {
+        self.state = PathState::Verifying;
+        self.due = Some(now);
+    }
+
+    fn fail(&mut self, now: Instant) {
+        self.state = PathState::Failed;
+        self.due = now.checked_add(self.pause);
+        self.pause = self.pause.saturating_mul(2).min(self.intervals.failed_max);
+    }
+
+    fn rest(&mut self, state: PathState) {
+        self.state = state;
+        self.due = None;
+        self.pause = self.intervals.failed;
+    }
+}

@@ -1,0 +1,272 @@
+//! What all I/O of one logical unit shares.
+//!
+//! Lock-free where every I/O passes: the table of paths, the policy, the counters. Locks only on
+//! the way of trouble.
+
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use arc_swap::ArcSwap;
+use scsi::{Incarnation, Nexus};
+use smallvec::SmallVec;
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::error::{IoError, IoErrorKind};
+use crate::event::{EventKind, Hub};
+use crate::fence::Holds;
+use crate::identity::Profile;
+use crate::path::{MAX_PATHS, Path, PathId, PathSet, PathSpec, PathState};
+use crate::select::{LoadBalancePolicy, PathView, Turn, select};
+use crate::signal::{Signal, lock, race};
+use crate::topology::{Entry, Table};
+
+/// A logical unit, shared by its users and its keepers.
+#[derive(Debug)]
+pub(crate) struct Unit<N, C> {
+    pub(crate) clock: C,
+    pub(crate) config: Config,
+    /// What every path must show.
+    pub(crate) profile: Profile,
+    pub(crate) table: ArcSwap<Table<N>>,
+    /// Raised whenever I/O that waits should look again.
+    pub(crate) changes: Signal,
+    pub(crate) holds: Holds,
+    pub(crate) events: Hub,
+    read_only: AtomicBool,
+    policy: AtomicU8,
+    turns: AtomicU64,
+    last: AtomicU8,
+    closing: AtomicBool,
+    ios: AtomicUsize,
+    adding: Mutex<()>,
+    /// No path is usable since.
+    outage: Mutex<Option<Instant>>,
+}
+
+/// No path was chosen yet.
+const NO_PATH: u8 = u8::MAX;
+
+/// Where an I/O can go.
+#[derive(Debug)]
+pub(crate) enum Pick<N> {
+    /// On this path, in this life of it.
+    Path(Arc<Path<N>>, Incarnation),
+    /// Only on paths it wanted to avoid.
+    OnlyAvoided,
+    /// Nowhere; these are all paths.
+    Nowhere(PathSet),
+}
+
+impl<N: Nexus, C: Clock> Unit<N, C> {
+    pub(crate) fn new(profile: Profile, entries: Vec<Entry<N>>, config: Config, clock: C) -> Self {
+        let table = Table::new(entries, profile.block_bytes, unit_limit(&profile));
+        let outage = (!table.any_usable()).then(|| clock.now());
+        Self {
+            clock,
+            read_only: AtomicBool::new(profile.read_only),
+            policy: AtomicU8::new(config.policy.to_byte()),
+            config,
+            profile,
+            table: ArcSwap::from_pointee(table),
+            changes: Signal::default(),
+            holds: Holds::default(),
+            events: Hub::default(),
+            turns: AtomicU64::new(0),
+            last: AtomicU8::new(NO_PATH),
+            closing: AtomicBool::new(false),
+            ios: AtomicUsize::new(0),
+            adding: Mutex::new(()),
+            outage: Mutex::new(outage),
+        }
+    }
+
+    /// Chooses a path.
+    pub(crate) fn pick(&self, stay: Option<PathId>, avoid: PathSet, bytes: u64) -> Pick<N> {
+        let table = self.table.load();
+        if let Some(entry) = stay.and_then(|id| table.get(id))
+            && let Some(life) = entry.path.gate()
+        {
+            return Pick::Path(Arc::clone(&entry.path), life);
+        }
+        // Suspect paths only when no other is left.
+        let mut avoided = false;
+        for wanted in [PathState::Active, PathState::Suspect] {
+            let mut views = SmallVec::<[PathView; MAX_PATHS]>::new();
+            for entry in &table.entries {
+                if entry.state != wanted || entry.path.gate().is_none() {
+                    continue;
+                }
+                if avoid.contains(entry.path.id) {
+                    avoided = true;
+                    continue;
+                }
+                let (in_flight, in_flight_bytes) = entry.path.load();
+                views.push(PathView {
+                    id: entry.path.id,
+                    in_flight,
+                    in_flight_bytes,
+                    weight: 1,
+                });
+            }
+            if let Some(picked) = self.choose(&table, &views, bytes) {
+                return picked;
+            }
+        }
+        if avoided {
+            Pick::OnlyAvoided
+        } else {
+            Pick::Nowhere(table.every)
+        }
+    }
+
+    fn choose(&self, table: &Table<N>, views: &[PathView], bytes: u64) -> Option<Pick<N>> {
+        let last = self.last.load(Ordering::Relaxed);
+        let turn = Turn {
+            count: self.turns.fetch_add(1, Ordering::Relaxed),
+            bytes,
+            last: (last != NO_PATH).then_some(PathId(last)),
+            run: self.config.round_robin_ios,
+        };
+        let view = views.get(select(self.policy(), views, turn)?)?;
+        let entry = table.get(view.id)?;
+        let life = entry.path.gate()?;
+        if last != view.id.0 {
+            self.last.store(view.id.0, Ordering::Relaxed);
+        }
+        Some(Pick::Path(Arc::clone(&entry.path), life))
+    }
+
+    pub(crate) fn policy(&self) -> LoadBalancePolicy {
+        LoadBalancePolicy::from_byte(self.policy.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn set_policy(&self, policy: LoadBalancePolicy) {
+        if self.policy.swap(policy.to_byte(), Ordering::Relaxed) != policy.to_byte() {
+            let now = self.clock.now();
+            self.events.publish(now, EventKind::PolicyChanged { policy });
+        }
+    }
+
+    pub(crate) fn read_only(&self) -> bool {
+        self.read_only.load(Ordering::Relaxed)
+    }
+
+    /// A path turned out to be read-only; so is the unit from now on.
+    pub(crate) fn set_read_only(&self) {
+        self.read_only.store(true, Ordering::Relaxed);
+    }
+
+    /// Changes a path's entry and puts a new table in place.
+    pub(crate) fn update(&self, id: PathId, change: impl Fn(&mut Entry<N>)) {
+        self.rebuild(|entries| {
+            if let Some(entry) = entries.get_mut(usize::from(id.0)) {
+                change(entry);
+            }
+        });
+    }
+
+    /// Adds a path; `None` when there are too many.
+    pub(crate) fn add(&self, spec: PathSpec<N>) -> Option<PathId> {
+        // One at a time: ids are handed out by the length of the table.
+        let _alone = lock(&self.adding);
+        let len = self.table.load().entries.len();
+        let id = PathId(u8::try_from(len).ok().filter(|_| len < MAX_PATHS)?);
+        let path = Arc::new(Path::new(id, spec));
+        let now = self.clock.now();
+        self.rebuild(|entries| {
+            entries.push(Entry::new(Arc::clone(&path), PathState::Down, now));
+        });
+        self.events.publish(now, EventKind::PathAdded { path: id });
+        Some(id)
+    }
+
+    fn rebuild(&self, change: impl Fn(&mut Vec<Entry<N>>)) {
+        self.table.rcu(|table| {
+            let mut entries = table.entries.clone();
+            change(&mut entries);
+            Table::new(entries, self.profile.block_bytes, unit_limit(&self.profile))
+        });
+        self.note_outage();
+        self.changes.raise();
+    }
+
+    fn note_outage(&self) {
+        let now = self.clock.now();
+        let usable = self.table.load().any_usable();
+        let kind = {
+            let mut outage = lock(&self.outage);
+            match (usable, *outage) {
+                (false, None) => {
+                    *outage = Some(now);
+                    EventKind::NoPathLeft
+                }
+                (true, Some(since)) => {
+                    *outage = None;
+                    let after = now.saturating_duration_since(since);
+                    EventKind::PathsBack { after }
+                }
+                (false, Some(_)) | (true, None) => return,
+            }
+        };
+        self.events.publish(now, kind);
+    }
+
+    /// Waits for a change after version `seen`, or for `until`.
+    pub(crate) async fn wait(&self, seen: u64, until: Instant) {
+        race(self.changes.after(seen), self.clock.sleep_until(until)).await;
+    }
+
+    /// Counts an I/O as under way until the value returned is dropped.
+    pub(crate) fn begin(&self) -> Result<Begun<'_, N, C>, IoError> {
+        // Counted first: whoever closes afterwards sees it.
+        self.ios.fetch_add(1, Ordering::SeqCst);
+        let begun = Begun { unit: self };
+        if self.closing() {
+            return Err(IoError::local(IoErrorKind::Closed));
+        }
+        Ok(begun)
+    }
+}
+
+impl<N, C> Unit<N, C> {
+    pub(crate) fn closing(&self) -> bool {
+        self.closing.load(Ordering::SeqCst)
+    }
+
+    /// Refuses new I/O; what waits ends.
+    pub(crate) fn start_closing(&self) {
+        self.closing.store(true, Ordering::SeqCst);
+        self.changes.raise();
+        self.holds.work.raise();
+    }
+
+    /// Whether it is closed and nothing is under way.
+    pub(crate) fn is_over(&self) -> bool {
+        self.closing() && self.ios.load(Ordering::SeqCst) == 0
+    }
+}
+
+/// Most bytes one command may move, by the unit's own limits.
+fn unit_limit(profile: &Profile) -> u64 {
+    // READ and WRITE (16) count blocks in 32 bits, iSCSI bytes too.
+    let blocks = profile.max_transfer.unwrap_or(u32::MAX);
+    let bytes = u64::from(blocks).saturating_mul(profile.block_bytes.into());
+    bytes.min(u32::MAX.into())
+}
+
+/// An I/O under way.
+#[derive(Debug)]
+pub(crate) struct Begun<'a, N, C> {
+    unit: &'a Unit<N, C>,
+}
+
+impl<N, C> Drop for Begun<'_, N, C> {
+    fn drop(&mut self) {
+        let before = self.unit.ios.fetch_sub(1, Ordering::SeqCst);
+        if before == 1 && self.unit.closing() {
+            self.unit.changes.raise();
+        }
+    }
+}
