@@ -213,4 +213,3 @@ fn end<N: Nexus, C: Clock>(
         error
     })
 }
-

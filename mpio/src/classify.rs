@@ -229,9 +229,7 @@ pub(crate) fn classify(outcome: &Outcome) -> &'static Row {
         Outcome::Failed(error) => {
             let over = !error.certainty.may_still_run();
             let row = find(|when| match when {
-                When::Delivery(kind, fate) => {
-                    *kind == error.kind && (*fate == Fate::Any || over)
-                }
+                When::Delivery(kind, fate) => *kind == error.kind && (*fate == Fate::Any || over),
                 When::Status(_) | When::Sense(..) | When::Anything => false,
             });
             (row, &UNDELIVERED)

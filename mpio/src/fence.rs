@@ -180,13 +180,17 @@ impl Holds {
     /// What has to be fenced on a path whose nexus lives as `alive`.
     pub(crate) fn job(&self, path: PathId, alive: Option<Incarnation>) -> Option<Job> {
         let table = lock(&self.table);
-        let urgent = |hold: &&Hold| {
-            hold.path == path && (hold.urgent || alive != Some(hold.incarnation))
-        };
-        let incarnation = table.holds.iter().filter(urgent).map(|h| h.incarnation).max()?;
+        let urgent =
+            |hold: &&Hold| hold.path == path && (hold.urgent || alive != Some(hold.incarnation));
+        let incarnation = table
+            .holds
+            .iter()
+            .filter(urgent)
+            .map(|h| h.incarnation)
+            .max()?;
         let covered = |hold: &&Hold| hold.path == path && hold.incarnation <= incarnation;
-        let settle = alive == Some(incarnation)
-            && !table.holds.iter().filter(covered).any(|hold| hold.lost);
+        let settle =
+            alive == Some(incarnation) && !table.holds.iter().filter(covered).any(|hold| hold.lost);
         Some(Job {
             incarnation,
             settle,

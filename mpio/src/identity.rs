@@ -64,9 +64,9 @@ impl DesignatorKind {
             DesignatorId::Naa(Naa::RegisteredExtended(_)) => Self::NaaRegisteredExtended,
             DesignatorId::Naa(Naa::Registered(_)) => Self::NaaRegistered,
             DesignatorId::Naa(Naa::Extended(_)) => Self::NaaExtended,
-            DesignatorId::Eui64(Eui64::Plain(_) | Eui64::WithDirectory(_) | Eui64::WithExtension(_)) => {
-                Self::Eui64
-            }
+            DesignatorId::Eui64(
+                Eui64::Plain(_) | Eui64::WithDirectory(_) | Eui64::WithExtension(_),
+            ) => Self::Eui64,
             DesignatorId::ScsiName(_) => Self::ScsiName,
             DesignatorId::T10Vendor { .. } => Self::T10Vendor,
             DesignatorId::Naa(Naa::Local(_)) => Self::NaaLocal,
@@ -147,11 +147,12 @@ impl LuIdentity {
     }
 
     fn same_as(&self, other: &Self) -> Result<(), Difference> {
-        let differ = |what, left: &dyn fmt::Display, right: &dyn fmt::Display| Difference::Identity {
-            what,
-            left: left.to_string(),
-            right: right.to_string(),
-        };
+        let differ =
+            |what, left: &dyn fmt::Display, right: &dyn fmt::Display| Difference::Identity {
+                what,
+                left: left.to_string(),
+                right: right.to_string(),
+            };
         if self.designator != other.designator {
             return Err(differ("identity", self, other));
         }
@@ -330,7 +331,11 @@ pub(crate) mod tests {
     fn designators_are_taken_in_the_order_of_multipath_tools() {
         let lu = Association::LogicalUnit;
         let in_order = [
-            designator(lu, DesignatorId::Naa(Naa::RegisteredExtended([6; 16])), &[1]),
+            designator(
+                lu,
+                DesignatorId::Naa(Naa::RegisteredExtended([6; 16])),
+                &[1],
+            ),
             designator(lu, DesignatorId::Naa(Naa::Registered([5; 8])), &[2]),
             designator(lu, DesignatorId::Naa(Naa::Extended([2; 8])), &[3]),
             designator(lu, DesignatorId::Eui64(Eui64::Plain([0; 8])), &[4]),

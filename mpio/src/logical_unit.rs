@@ -398,7 +398,10 @@ impl<N: Nexus, C: Clock> LogicalUnit<N, C> {
             whole.unsplit(part);
         }
         whole.unsplit(rest);
-        (merge(failures, u64::try_from(piece).unwrap_or(u64::MAX)), whole)
+        (
+            merge(failures, u64::try_from(piece).unwrap_or(u64::MAX)),
+            whole,
+        )
     }
 
     async fn write_pieces(&self, lba: u64, data: Bytes, piece: usize) -> Result<(), IoError> {

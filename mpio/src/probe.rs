@@ -84,7 +84,9 @@ impl<N: Nexus, C: Clock> Probe<'_, N, C> {
         let pages = self.page(vpd::page::SUPPORTED_PAGES, 255).await?;
         let pages = pages.and_then(|data| SupportedPages::parse(data.as_slice()).ok());
         let listed = |page| pages.as_ref().is_none_or(|pages| pages.contains(page));
-        let designators = self.designators(listed(vpd::page::DEVICE_IDENTIFICATION)).await?;
+        let designators = self
+            .designators(listed(vpd::page::DEVICE_IDENTIFICATION))
+            .await?;
         let serial = self.serial(listed(vpd::page::UNIT_SERIAL_NUMBER)).await?;
         let identity = LuIdentity::new(&inquiry, &designators, serial);
         let mut profile = Profile {
@@ -103,8 +105,9 @@ impl<N: Nexus, C: Clock> Probe<'_, N, C> {
         let capacity = self.capacity().await?;
         profile.block_bytes = capacity.block_bytes;
         profile.blocks = capacity.blocks();
-        profile.physical_block_bytes =
-            capacity.physical_block_bytes().unwrap_or(capacity.block_bytes);
+        profile.physical_block_bytes = capacity
+            .physical_block_bytes()
+            .unwrap_or(capacity.block_bytes);
         let b0 = pages.is_some_and(|pages| pages.contains(vpd::page::BLOCK_LIMITS));
         if b0 && let Some(data) = self.page(vpd::page::BLOCK_LIMITS, 64).await? {
             // Limits are advice; a page that makes no sense gives none.
@@ -143,7 +146,10 @@ impl<N: Nexus, C: Clock> Probe<'_, N, C> {
     async fn capacity(&self) -> Result<Capacity, Stop> {
         const LONG: &str = "READ CAPACITY (16)";
         const SHORT: &str = "READ CAPACITY (10)";
-        let capacity = match self.ask_if_known(LONG, Cdb::read_capacity_16(32), 32).await? {
+        let capacity = match self
+            .ask_if_known(LONG, Cdb::read_capacity_16(32), 32)
+            .await?
+        {
             Some(data) => parsed(LONG, Capacity::parse_16(data.as_slice()))?,
             None => {
                 let data = self.ask(SHORT, Cdb::read_capacity_10(), 8).await?;
@@ -176,7 +182,8 @@ impl<N: Nexus, C: Clock> Probe<'_, N, C> {
     /// A VPD page, if the device has it.
     async fn page(&self, page: u8, allocation: u16) -> Result<Option<IoBuf>, Stop> {
         let cdb = Cdb::inquiry_vpd(page, allocation);
-        self.ask_if_known("INQUIRY (VPD)", cdb, allocation.into()).await
+        self.ask_if_known("INQUIRY (VPD)", cdb, allocation.into())
+            .await
     }
 
     /// Like [`Self::ask`]; `None` when the device does not know the command.
@@ -198,7 +205,9 @@ impl<N: Nexus, C: Clock> Probe<'_, N, C> {
     /// Sends a command until it is answered for good, at most for the probe timeout.
     async fn ask(&self, command: &'static str, cdb: Cdb, len: usize) -> Result<IoBuf, Stop> {
         let start = self.clock.now();
-        let deadline = start.checked_add(self.config.probe_timeout).unwrap_or(start);
+        let deadline = start
+            .checked_add(self.config.probe_timeout)
+            .unwrap_or(start);
         for _ in 0..TRIES {
             let (outcome, data) = self.once(cdb.clone(), len).await;
             let verdict = classify(&outcome).verdict;
@@ -217,10 +226,9 @@ impl<N: Nexus, C: Clock> Probe<'_, N, C> {
                 Verdict::Leave(Trouble::Unusable) if is_illegal_request(&answer.sense) => {
                     return Err(ProbeError::NoLogicalUnit.into());
                 }
-                Verdict::Again { .. }
-                | Verdict::Up
-                | Verdict::Elsewhere
-                | Verdict::Leave(_) => return Err(refused(command, answer).into()),
+                Verdict::Again { .. } | Verdict::Up | Verdict::Elsewhere | Verdict::Leave(_) => {
+                    return Err(refused(command, answer).into());
+                }
             }
         }
         Err(ProbeError::Restless.into())
@@ -288,4 +296,3 @@ const TRIES: u32 = 128;
 const STARTS_OVER: u32 = 8;
 /// Larger blocks than this do not exist; the number comes from the device.
 const BLOCK_BYTES_MAX: u32 = 1 << 20;
-

@@ -164,7 +164,8 @@ impl Attempt {
         let row = classify(&outcome);
         let ran = may_have_run(row, &outcome);
         let live = matches!(&outcome, Outcome::Failed(error) if error.certainty.may_still_run());
-        let aborted = matches!(&outcome, Outcome::Answered(answer) if answer.status == Status::TASK_ABORTED);
+        let aborted =
+            matches!(&outcome, Outcome::Answered(answer) if answer.status == Status::TASK_ABORTED);
         self.doubt |= ran && (aborted || matches!(outcome, Outcome::Failed(_)));
         self.last_kind = Some(row.kind);
         self.answer = match outcome {
@@ -234,14 +235,7 @@ impl Attempt {
         State::Send
     }
 
-    fn again(
-        &mut self,
-        now: Instant,
-        path: PathId,
-        pace: Pace,
-        limit: u8,
-        after: After,
-    ) -> State {
+    fn again(&mut self, now: Instant, path: PathId, pace: Pace, limit: u8, after: After) -> State {
         if self.here >= limit && limit != u8::MAX {
             return match (after, self.last_kind) {
                 (After::Elsewhere, _) => self.elsewhere(path),

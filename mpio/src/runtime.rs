@@ -64,10 +64,7 @@ impl Maintenance {
 
 type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-async fn maintain<N: Nexus, C: Clock>(
-    unit: Arc<Unit<N, C>>,
-    verified: Vec<Option<Incarnation>>,
-) {
+async fn maintain<N: Nexus, C: Clock>(unit: Arc<Unit<N, C>>, verified: Vec<Option<Incarnation>>) {
     let mut keepers: Vec<Work> = Vec::new();
     let mut kept = 0;
     loop {

@@ -185,7 +185,10 @@ impl Supervisor {
         }
         match (what, self.state) {
             (Probed::Answers, PathState::Active) => {
-                self.interval = self.interval.saturating_mul(2).min(self.intervals.probe_max);
+                self.interval = self
+                    .interval
+                    .saturating_mul(2)
+                    .min(self.intervals.probe_max);
                 self.due = now.checked_add(self.interval);
             }
             (Probed::Answers, _) => {

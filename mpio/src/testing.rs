@@ -24,7 +24,10 @@ use crate::clock::Clock;
 use crate::signal::{Signal, lock};
 
 /// Where test time begins.
-#[expect(clippy::disallowed_methods, reason = "only as an origin; never read again")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "only as an origin; never read again"
+)]
 pub(crate) fn epoch() -> Instant {
     static EPOCH: OnceLock<Instant> = OnceLock::new();
     *EPOCH.get_or_init(Instant::now)
@@ -168,7 +171,9 @@ impl Executor {
                 }
                 idle = false;
                 let waker = Waker::from(Arc::clone(flag));
-                task.as_mut().poll(&mut Context::from_waker(&waker)).is_pending()
+                task.as_mut()
+                    .poll(&mut Context::from_waker(&waker))
+                    .is_pending()
             });
             if idle && lock(&self.spawned).is_empty() {
                 assert!(self.clock.advance(), "everything waits, for nothing");
@@ -250,8 +255,9 @@ impl Disk {
 
     /// Executes what is due.
     pub(crate) fn haunt(&mut self, now: Instant) {
-        let (mut due, rest): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.ghosts).into_iter().partition(|ghost| ghost.due <= now);
+        let (mut due, rest): (Vec<_>, Vec<_>) = std::mem::take(&mut self.ghosts)
+            .into_iter()
+            .partition(|ghost| ghost.due <= now);
         self.ghosts = rest;
         due.sort_by_key(|ghost| ghost.due);
         for ghost in due {
@@ -511,8 +517,8 @@ impl Nexus for FakeNexus {
             NexusState::Up(life) | NexusState::Down(life) => life,
             _ => Incarnation(0),
         };
-        let carried = state == NexusState::Up(life)
-            && command.only_in.is_none_or(|wanted| wanted == life);
+        let carried =
+            state == NexusState::Up(life) && command.only_in.is_none_or(|wanted| wanted == life);
         let outcome = if !carried {
             failed(DeliveryErrorKind::Down, Certainty::NotSent)
         } else if is_data || opcode == 0 {
@@ -545,7 +551,9 @@ impl Nexus for FakeNexus {
             clock.sleep_until(clock.now() + budget).await;
             return Err(error);
         }
-        clock.sleep_until(clock.now() + Duration::from_millis(5)).await;
+        clock
+            .sleep_until(clock.now() + Duration::from_millis(5))
+            .await;
         let mut disk = lock(&self.0.disk);
         disk.haunt(clock.now());
         disk.exorcise(self.0.index, incarnation);
@@ -561,7 +569,9 @@ impl Nexus for FakeNexus {
     async fn settle(&self, incarnation: Incarnation, _: Duration) -> Result<(), FenceError> {
         self.set(|inner| inner.settles += 1);
         let clock = &self.0.clock;
-        clock.sleep_until(clock.now() + Duration::from_millis(5)).await;
+        clock
+            .sleep_until(clock.now() + Duration::from_millis(5))
+            .await;
         lock(&self.0.disk).exorcise(self.0.index, incarnation);
         Ok(())
     }

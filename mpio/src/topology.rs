@@ -99,7 +99,9 @@ impl<N: Nexus> Table<N> {
                 limit = limit.min(u64::try_from(path).unwrap_or(u64::MAX));
             }
         }
-        let whole = limit.checked_rem(block_bytes).map_or(0, |rest| limit - rest);
+        let whole = limit
+            .checked_rem(block_bytes)
+            .map_or(0, |rest| limit - rest);
         Self {
             entries,
             max_transfer_bytes: whole.max(block_bytes),

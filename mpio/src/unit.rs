@@ -145,7 +145,8 @@ impl<N: Nexus, C: Clock> Unit<N, C> {
     pub(crate) fn set_policy(&self, policy: LoadBalancePolicy) {
         if self.policy.swap(policy.to_byte(), Ordering::Relaxed) != policy.to_byte() {
             let now = self.clock.now();
-            self.events.publish(now, EventKind::PolicyChanged { policy });
+            self.events
+                .publish(now, EventKind::PolicyChanged { policy });
         }
     }
 
