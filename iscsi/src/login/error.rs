@@ -125,7 +125,7 @@ pub enum LoginError {
         portal: Portal,
     },
     /// Authentication failed on our side of it.
-    #[error("authentication failed: {source}")]
+    #[error("authentication failed: {source}{}", auth_advice(source))]
     Auth {
         /// What was wrong.
         #[from]
@@ -175,4 +175,19 @@ pub enum LoginError {
     /// The login was used after its end.
     #[error("the login is over")]
     Over,
+}
+
+const fn auth_advice(error: &auth::AuthError) -> &'static str {
+    use auth::{AuthError, Method};
+    match error {
+        AuthError::MethodRefused {
+            required: Method::None,
+            ..
+        } => "; the target demands authentication, so give it a CHAP name and secret",
+        AuthError::MethodRefused {
+            required: Method::Chap,
+            ..
+        } => "; the target is not set up for CHAP, or not for this initiator",
+        _ => "",
+    }
 }

@@ -9,7 +9,7 @@
 //!
 //! A [`Login`] is driven by two calls: [`Login::poll_transmit`] gives the next request, and
 //! [`Login::handle`] takes the response to it. There is never more than one request outstanding.
-//! Each stage owns what only it needs ([`security`], [`Negotiation`](crate::text::negotiate)), and
+//! Each stage owns what only it needs (authentication, [negotiation](crate::text::negotiate)), and
 //! is given up when it is left, so nothing of the security stage can be used in the next one.
 //!
 //! Invariants: every response is held against the request it answers (tag, ISID, stage, T, StatSN,

@@ -350,6 +350,7 @@ fn login_7_3_unacceptable_auth_method() {
             matches!(error, LoginError::Auth { .. }),
             "{answer}: {error}"
         );
+        assert!(error.to_string().contains("give it a CHAP name"), "{error}");
         assert!(matches!(script.agree_again(), LoginError::Over));
     }
 }
