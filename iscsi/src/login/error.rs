@@ -178,16 +178,13 @@ pub enum LoginError {
 }
 
 const fn auth_advice(error: &auth::AuthError) -> &'static str {
-    use auth::{AuthError, Method};
-    match error {
-        AuthError::MethodRefused {
-            required: Method::None,
-            ..
-        } => "; the target demands authentication, so give it a CHAP name and secret",
-        AuthError::MethodRefused {
-            required: Method::Chap,
-            ..
-        } => "; the target is not set up for CHAP, or not for this initiator",
-        _ => "",
+    let auth::AuthError::MethodRefused { required, .. } = error else {
+        return "";
+    };
+    match required {
+        auth::Method::None => {
+            "; the target demands authentication, so give it a CHAP name and secret"
+        }
+        auth::Method::Chap => "; the target is not set up for CHAP, or not for this initiator",
     }
 }
