@@ -282,12 +282,17 @@ impl Session {
         }
         self.reconnect.fence_wanted = true;
         match &mut self.phase {
-            Phase::Up | Phase::LoggingOut(_) => self.lose(now, LossReason::Fenced),
+            Phase::Up | Phase::LoggingOut(_) if incarnation == self.incarnation => {
+                self.lose(now, LossReason::Fenced);
+            }
             Phase::Waiting { at } => *at = (*at).min(now.max(self.reconnect.not_before)),
             Phase::Connecting { deadline } if !self.config.group_portals.is_empty() => {
                 *deadline = (*deadline).min(now + CONNECT_WITH_FENCE);
             }
-            Phase::Connecting { .. }
+            // Alive in a later life: nothing more can be done for an earlier one.
+            Phase::Up
+            | Phase::LoggingOut(_)
+            | Phase::Connecting { .. }
             | Phase::LoggingIn { .. }
             | Phase::Closing(_)
             | Phase::Closed => {}
