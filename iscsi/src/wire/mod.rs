@@ -29,6 +29,7 @@ mod snack;
 mod task;
 mod text;
 pub mod transmit;
+mod words;
 
 pub use async_message::AsyncMessage;
 pub use command::{ResidualField, ScsiCommand, ScsiResponse};

@@ -158,6 +158,7 @@ impl Receiver {
                 padding: trailer,
                 crc: Crc32c::new(),
             });
+            super::words::received(&bhs, &[]);
             return Ok(Received::DataIn {
                 header,
                 bytes: lengths.data_bytes,
@@ -182,10 +183,9 @@ impl Receiver {
             }
         }
         self.handed_out = total;
-        Ok(Received::Pdu {
-            header,
-            data: self.slice(from, from + data_bytes),
-        })
+        let data = self.slice(from, from + data_bytes);
+        super::words::received(&bhs, data);
+        Ok(Received::Pdu { header, data })
     }
 
     /// Copies staged payload of the Data-In under way into `into`, which is where the next byte

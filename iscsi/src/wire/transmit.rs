@@ -120,6 +120,7 @@ impl Transmit {
     /// Appends one PDU. `bhs` already holds the lengths of `ahs` (a multiple of four bytes) and
     /// `data`.
     pub fn push(&mut self, bhs: &Bhs, ahs: &[u8], data: Bytes) {
+        super::words::sent(bhs, &data);
         let start = self.arena.len();
         self.arena.extend_from_slice(bhs);
         self.arena.extend_from_slice(ahs);
