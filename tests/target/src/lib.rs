@@ -1,1 +1,69 @@
-//! Being written.
+//! An in-memory iSCSI target that judges its initiator.
+//!
+//! What it is: a sans-I/O state machine ([`Target`]) that takes bytes and time and gives bytes and deadlines, a thin
+//! TCP front for it ([`Server`]), and a program `iscsi-test-target`. It was written from RFC 7143 without a look at
+//! the initiator of this repository and shares no code with it, so that the two readings can be compared.
+//!
+//! What it keeps: peer input never panics and never allocates more than a PDU claims within bounds; every broken
+//! initiator requirement that can be seen from here becomes a [`Violation`]; equal configuration, seed, input and
+//! times give equal output.
+//!
+//! What it does not do: ErrorRecoveryLevel above 0, SRP and Kerberos, persistent reservations, storage on disk.
+//!
+//! ```
+//! use std::time::Instant;
+//! use test_target::{Config, Target};
+//!
+//! # fn example(now: Instant) {
+//! let mut target = Target::new(Config::default());
+//! let connection = target.connect(now, 0);
+//! target.receive(now, connection, &[0; 48]);
+//! let mut out = Vec::new();
+//! target.transmit(connection, &mut out, 65_536);
+//! for violation in target.violations() {
+//!     eprintln!("{violation}");
+//! }
+//! # }
+//! ```
+
+mod answer;
+mod async_message;
+mod command;
+mod config;
+mod connection;
+mod data_out;
+mod disk;
+mod exchange;
+mod fault;
+mod full_feature;
+mod hooks;
+mod judge;
+mod login;
+mod login_flow;
+mod random;
+mod serve;
+mod session;
+mod target;
+mod task;
+mod text;
+mod tmf;
+mod wire;
+
+pub use crate::async_message::AsyncEvent;
+pub use crate::config::{Chap, Config, Keys, Lun, Portal, Quirks, Redirect};
+pub use crate::disk::Disk;
+pub use crate::disk::device::status;
+pub use crate::disk::sense::Sense;
+pub use crate::fault::{
+    CommandEffect, CommandFault, CommandFilter, Count, ManagementEffect, PduEffect, PduFault,
+    PduFilter,
+};
+pub use crate::judge::{Rule, Violation};
+pub use crate::login::operational::Parameters;
+pub use crate::serve::{ServeError, Server};
+pub use crate::target::{SessionInfo, Target, WriteRecord};
+pub use crate::wire::{BHS_BYTES, Header, RESERVED_TAG, opcode};
+
+/// A connection of a [`Target`]; never reused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnectionId(pub u64);

@@ -1,0 +1,163 @@
+//! Asynchronous Messages (RFC 7143 §11.9): what the target tells unasked.
+
+use std::time::Instant;
+
+use crate::ConnectionId;
+use crate::connection::Numbering;
+use crate::disk::sense::Sense;
+use crate::target::Target;
+use crate::wire::response;
+
+/// An event of RFC 7143 §11.9.1.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AsyncEvent {
+    /// Code 0: a SCSI asynchronous event with sense data, on a LUN.
+    Scsi {
+        /// Logical unit.
+        lun: u64,
+        /// What happened.
+        sense: Sense,
+    },
+    /// Code 1: the initiator must log out within `seconds`.
+    RequestLogout {
+        /// Parameter3.
+        seconds: u16,
+    },
+    /// Code 2: this target drops connection `cid`; the hook drops it after the message.
+    DropConnection {
+        /// Parameter1; `None` means the connection the message travels on.
+        cid: Option<u16>,
+        /// Parameter2, Time2Wait in seconds.
+        wait_s: u16,
+        /// Parameter3, Time2Retain in seconds.
+        retain_s: u16,
+    },
+    /// Code 3: this target drops all connections of the session; the hook does so after the message.
+    DropSession {
+        /// Parameter2, Time2Wait in seconds.
+        wait_s: u16,
+        /// Parameter3, Time2Retain in seconds.
+        retain_s: u16,
+    },
+    /// Code 4: the initiator must start a negotiation within `seconds`.
+    Renegotiate {
+        /// Parameter3.
+        seconds: u16,
+    },
+    /// Code 5: all tasks of a LUN are terminated (FastAbort).
+    TasksTerminated {
+        /// Logical unit.
+        lun: u64,
+    },
+    /// Any other code, e.g. 255, with its parameters and data as they are.
+    Raw {
+        /// AsyncEvent.
+        code: u8,
+        /// AsyncVCode.
+        vcode: u8,
+        /// Parameter1 to Parameter3.
+        parameters: [u16; 3],
+        /// Data segment.
+        data: Vec<u8>,
+    },
+}
+
+impl Target {
+    /// Sends an Asynchronous Message on a connection, and does what it announces.
+    pub fn send_async(&mut self, now: Instant, id: ConnectionId, event: &AsyncEvent) {
+        let own_cid = self
+            .connections
+            .get(&id)
+            .map_or(0, |connection| connection.cid);
+        let (header, data) = match event {
+            AsyncEvent::Scsi { lun, sense } => {
+                let bytes = sense.encode(self.config.descriptor_sense);
+                let mut data = u16::try_from(bytes.len())
+                    .unwrap_or(0)
+                    .to_be_bytes()
+                    .to_vec();
+                data.extend(bytes);
+                (response::async_message(wire(*lun), 0, 0, [0; 3]), data)
+            }
+            AsyncEvent::RequestLogout { seconds } => (
+                response::async_message(0, 1, 0, [0, 0, *seconds]),
+                Vec::new(),
+            ),
+            AsyncEvent::DropConnection {
+                cid,
+                wait_s,
+                retain_s,
+            } => {
+                let parameters = [cid.unwrap_or(own_cid), *wait_s, *retain_s];
+                (response::async_message(0, 2, 0, parameters), Vec::new())
+            }
+            AsyncEvent::DropSession { wait_s, retain_s } => (
+                response::async_message(0, 3, 0, [0, *wait_s, *retain_s]),
+                Vec::new(),
+            ),
+            AsyncEvent::Renegotiate { seconds } => (
+                response::async_message(0, 4, 0, [0, 0, *seconds]),
+                Vec::new(),
+            ),
+            AsyncEvent::TasksTerminated { lun } => (
+                response::async_message(wire(*lun), 5, 0, [0; 3]),
+                Vec::new(),
+            ),
+            AsyncEvent::Raw {
+                code,
+                vcode,
+                parameters,
+                data,
+            } => (
+                response::async_message(0, *code, *vcode, *parameters),
+                data.clone(),
+            ),
+        };
+        self.send(now, id, header, &data, Numbering::Status);
+        self.follow_up(now, id, event);
+    }
+
+    fn follow_up(&mut self, now: Instant, id: ConnectionId, event: &AsyncEvent) {
+        let Some(tsih) = self
+            .connections
+            .get(&id)
+            .and_then(|connection| connection.session)
+        else {
+            return;
+        };
+        let members = self
+            .sessions
+            .get(&tsih)
+            .map(|session| session.connections.clone())
+            .unwrap_or_default();
+        match event {
+            AsyncEvent::DropConnection { cid: Some(cid), .. } => {
+                let named: Vec<ConnectionId> = members
+                    .into_iter()
+                    .filter(|member| self.connections.get(member).is_some_and(|c| c.cid == *cid))
+                    .collect();
+                for member in named {
+                    self.drain(now, member);
+                }
+            }
+            AsyncEvent::DropConnection { cid: None, .. } => self.drain(now, id),
+            AsyncEvent::DropSession { .. } => {
+                for member in members {
+                    self.drain(now, member);
+                }
+            }
+            AsyncEvent::TasksTerminated { lun } => {
+                self.abort_where(Some(tsih), usize::try_from(*lun).ok());
+            }
+            AsyncEvent::Scsi { .. }
+            | AsyncEvent::RequestLogout { .. }
+            | AsyncEvent::Renegotiate { .. }
+            | AsyncEvent::Raw { .. } => {}
+        }
+    }
+}
+
+fn wire(lun: u64) -> u64 {
+    lun << 48
+}

@@ -1,0 +1,513 @@
+//! SCSI Commands: rules of the PDU, immediate data, what is solicited, execution (RFC 7143 §11.3).
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use crate::ConnectionId;
+use crate::connection::Numbering;
+use crate::disk::device::{Reply, Sender};
+use crate::disk::inquiry;
+use crate::disk::sense::Sense;
+use crate::fault::CommandEffect;
+use crate::full_feature::reason;
+use crate::judge::Rule;
+use crate::login::operational::Parameters;
+use crate::target::{Late, Target, Timer, WriteRecord};
+use crate::task::{Burst, Deviation, Execution, Progress, Task};
+use crate::wire::framer::RawPdu;
+use crate::wire::request::ScsiCommand;
+use crate::wire::{Fields as _, low32, response};
+
+impl Target {
+    pub(crate) fn on_command(&mut self, now: Instant, id: ConnectionId, tsih: u16, pdu: &RawPdu) {
+        let command = ScsiCommand::parse(&pdu.header);
+        if !self.tag_free(tsih, command.itt) {
+            self.reject(now, id, reason::TASK_IN_PROGRESS, &pdu.header);
+            return;
+        }
+        let Some(session) = self.sessions.get(&tsih) else {
+            return;
+        };
+        let parameters = session.parameters.clone();
+        let sender = Sender {
+            session: tsih,
+            entrance: session.entrance.clone(),
+        };
+        self.judge_command(&command, pdu.data.len(), &parameters);
+        let portal = self
+            .connections
+            .get(&id)
+            .map_or(0, |connection| connection.portal);
+        let unit = flat_lun(command.lun).filter(|lun| *lun < self.units.len());
+        let flat = flat_lun(command.lun).map_or(u64::MAX, |lun| lun as u64);
+        let effect = self
+            .faults
+            .command(command.cdb[0], flat, portal, command.write);
+        if let Some(CommandEffect::Reject(reason)) = effect {
+            self.reject(now, id, reason, &pdu.header);
+            return;
+        }
+        self.next_task += 1;
+        let mut task = Task {
+            id: self.next_task,
+            connection: id,
+            execution: Execution {
+                unit,
+                cdb: command.cdb,
+                data: Vec::new(),
+                sender,
+            },
+            command,
+            progress: Progress::Collecting,
+            wanted: 0,
+            device_bytes: 0,
+            early: None,
+            unsolicited: None,
+            r2ts: BTreeMap::new(),
+            planned: VecDeque::new(),
+            r2t_sn: 0,
+            deviation: Deviation {
+                delay_execution: self.config.execution_delay,
+                ..Deviation::default()
+            },
+        };
+        apply_effect(&mut task, effect);
+        self.prepare(tsih, &mut task, &pdu.data, &parameters);
+        let itt = task.command.itt;
+        if let Some(session) = self.sessions.get_mut(&tsih) {
+            session.tasks.insert(itt, task);
+        }
+        self.pump(now, tsih, itt);
+    }
+
+    /// Rules of the command PDU itself.
+    fn judge_command(&mut self, command: &ScsiCommand, data: usize, parameters: &Parameters) {
+        let judge = &mut self.judge;
+        judge.expect(command.attribute <= 4, Rule::TaskAttribute, || {
+            format!("{}", command.attribute)
+        });
+        judge.expect(data == 0 || command.write, Rule::DataWithoutWrite, || {
+            format!("{data} bytes")
+        });
+        judge.expect(
+            command.is_final || command.write,
+            Rule::CommandFinal,
+            || "F clear without W".to_owned(),
+        );
+        if data > 0 && command.write {
+            judge.expect(
+                parameters.immediate_data,
+                Rule::ImmediateDataForbidden,
+                || format!("{data} bytes"),
+            );
+            let limit = parameters.first_burst_bytes.min(command.expected) as usize;
+            judge.expect(data <= limit, Rule::FirstBurstExceeded, || {
+                format!("{data} immediate bytes of {limit}")
+            });
+        }
+        if !command.is_final && command.write {
+            judge.expect(!parameters.initial_r2t, Rule::UnsolicitedForbidden, || {
+                "F clear".to_owned()
+            });
+            let limit = parameters.first_burst_bytes.min(command.expected) as usize;
+            judge.expect(data < limit, Rule::CommandFinal, || {
+                format!("F clear although {data} bytes fill the first burst of {limit}")
+            });
+        }
+        if !command.read && !command.write {
+            judge.expect(command.expected == 0, Rule::ExpectedLength, || {
+                format!("{} without R and W", command.expected)
+            });
+        }
+        let unit = flat_lun(command.lun).and_then(|lun| self.units.get(lun));
+        let Some(wanted) = unit.and_then(|unit| unit.transfer_bytes(&command.cdb)) else {
+            return;
+        };
+        self.judge.expect(
+            u64::from(command.expected) == wanted,
+            Rule::ExpectedLength,
+            || {
+                format!(
+                    "{} but CDB {:02x?} moves {wanted}",
+                    command.expected, command.cdb
+                )
+            },
+        );
+    }
+
+    /// Decides how many bytes to collect and how, and takes immediate data.
+    fn prepare(&mut self, tsih: u16, task: &mut Task, data: &[u8], parameters: &Parameters) {
+        if task.early.is_none() {
+            task.early = self.early_reply(tsih, task);
+        }
+        let expected = task.command.expected;
+        if task.early.is_none()
+            && let Some(unit) = task.execution.unit.and_then(|unit| self.units.get(unit))
+        {
+            match unit.data_out_bytes(&task.execution.cdb) {
+                Ok(bytes) => {
+                    task.device_bytes = bytes;
+                    task.wanted = u32::try_from(bytes).unwrap_or(u32::MAX).min(expected);
+                }
+                Err(sense) => task.early = Some(Reply::check(sense)),
+            }
+        }
+        if !task.command.write {
+            task.wanted = 0;
+            return;
+        }
+        let immediate = data
+            .get(..data.len().min(expected as usize))
+            .unwrap_or_default();
+        if !parameters.immediate_data && !immediate.is_empty() {
+            task.early = Some(Reply::check(Sense::UNEXPECTED_UNSOLICITED));
+        }
+        task.store(0, immediate);
+        let first = low32(immediate.len());
+        let mut solicited_from = first;
+        if !task.command.is_final {
+            let end = parameters.first_burst_bytes.min(expected).max(first);
+            task.unsolicited = Some(Burst {
+                bytes: 0,
+                ..Burst::new(first, end, 0)
+            });
+            solicited_from = end;
+        }
+        if task.early.is_none() {
+            task.planned = plan(solicited_from, task.wanted, parameters.max_burst_bytes);
+            if self.config.shuffle_r2t && !parameters.data_sequence_in_order {
+                task.planned.make_contiguous().reverse();
+            }
+        }
+    }
+
+    /// What ends a command before it moves data: no logical unit, a pending unit attention.
+    fn early_reply(&mut self, tsih: u16, task: &Task) -> Option<Reply> {
+        let opcode = task.execution.cdb[0];
+        let Some(unit) = task.execution.unit else {
+            return match opcode {
+                0x03 | 0x12 | 0xa0 => None,
+                _ => Some(Reply::check(Sense::LUN_NOT_SUPPORTED)),
+            };
+        };
+        if matches!(opcode, 0x03 | 0x12 | 0xa0) {
+            return None;
+        }
+        let queue = self.sessions.get_mut(&tsih)?.attentions.get_mut(&unit)?;
+        queue.pop_front().map(Reply::check)
+    }
+
+    /// Does whatever a task can do now: ask for data, or be executed.
+    pub(crate) fn pump(&mut self, now: Instant, tsih: u16, itt: u32) {
+        self.solicit(now, tsih, itt);
+        let Some(session) = self.sessions.get_mut(&tsih) else {
+            return;
+        };
+        let Some(task) = session.tasks.get_mut(&itt) else {
+            return;
+        };
+        if !matches!(task.progress, Progress::Collecting) || !task.all_data_here() {
+            return;
+        }
+        task.progress = Progress::Waiting;
+        let (task_id, delay) = (task.id, task.deviation.delay_execution);
+        if task.deviation.hang {
+            return;
+        }
+        if delay == Duration::ZERO {
+            self.execute_by_id(now, tsih, task_id);
+        } else {
+            self.at(
+                now + delay,
+                Timer::Execute {
+                    tsih,
+                    task: task_id,
+                },
+            );
+        }
+    }
+
+    /// Sends R2Ts up to MaxOutstandingR2T once no unsolicited data are awaited.
+    fn solicit(&mut self, now: Instant, tsih: u16, itt: u32) {
+        loop {
+            if self.hold_r2ts {
+                return;
+            }
+            let Some(session) = self.sessions.get_mut(&tsih) else {
+                return;
+            };
+            let limit = session.parameters.max_outstanding_r2t as usize;
+            let Some(task) = session.tasks.get_mut(&itt) else {
+                return;
+            };
+            if task.unsolicited.is_some() || task.r2ts.len() >= limit || task.deviation.withhold_r2t
+            {
+                return;
+            }
+            let Some((start, mut end)) = task.planned.pop_front() else {
+                return;
+            };
+            end = end.saturating_add(std::mem::take(&mut task.deviation.r2t_beyond));
+            let (lun, r2t_sn, id) = (task.command.lun, task.r2t_sn, task.connection);
+            task.r2t_sn += 1;
+            let ttt = session.transfer_tag();
+            if let Some(task) = session.tasks.get_mut(&itt) {
+                task.r2ts.insert(ttt, Burst::new(start, end, r2t_sn));
+            }
+            let header = response::r2t(lun, itt, ttt, r2t_sn, start, end - start);
+            self.send(now, id, header, &[], Numbering::Next);
+        }
+    }
+
+    pub(crate) fn execute_by_id(&mut self, now: Instant, tsih: u16, task_id: u64) {
+        let Some(session) = self.sessions.get_mut(&tsih) else {
+            return;
+        };
+        let Some(task) = session.tasks.values_mut().find(|task| task.id == task_id) else {
+            return;
+        };
+        let (itt, deviation) = (task.command.itt, task.deviation);
+        let reply = match task.early.take() {
+            Some(reply) => reply,
+            None => {
+                let execution = task.execution.clone();
+                self.execute(now, tsih, itt, &execution, false)
+            }
+        };
+        let Some(task) = self
+            .sessions
+            .get_mut(&tsih)
+            .and_then(|session| session.tasks.get_mut(&itt))
+        else {
+            return;
+        };
+        task.progress = Progress::Executed(reply);
+        if deviation.hang_after {
+            return;
+        }
+        if deviation.delay_answer == Duration::ZERO {
+            self.answer_by_id(now, tsih, task_id);
+        } else {
+            self.at(
+                now + deviation.delay_answer,
+                Timer::Answer {
+                    tsih,
+                    task: task_id,
+                },
+            );
+        }
+    }
+
+    /// Runs a command on its logical unit and journals what it wrote.
+    fn execute(
+        &mut self,
+        now: Instant,
+        tsih: u16,
+        itt: u32,
+        execution: &Execution,
+        late: bool,
+    ) -> Reply {
+        let cdb = &execution.cdb;
+        if cdb[0] == 0xa0 {
+            return self.report_luns(cdb);
+        }
+        let Some(index) = execution.unit else {
+            return match cdb[0] {
+                0x12 => {
+                    let mut data = inquiry::absent();
+                    data.truncate(usize::from(cdb.be16(3)));
+                    Reply::good(data)
+                }
+                _ => Reply::good(Sense::LUN_NOT_SUPPORTED.encode(cdb[1] & 1 != 0)),
+            };
+        };
+        let attention = (cdb[0] == 0x03)
+            .then(|| {
+                self.sessions
+                    .get_mut(&tsih)?
+                    .attentions
+                    .get_mut(&index)?
+                    .pop_front()
+            })
+            .flatten();
+        let Some(unit) = self.units.get_mut(index) else {
+            return Reply::check(Sense::LUN_NOT_SUPPORTED);
+        };
+        if let Some(sense) = attention {
+            return unit.request_sense(cdb, sense);
+        }
+        let reply = unit.execute(cdb, &execution.data, &execution.sender);
+        if let Some((lba, blocks)) = reply.wrote {
+            let data_hash = fnv(&execution.data);
+            self.journal.push(WriteRecord {
+                lun: index,
+                lba,
+                blocks,
+                at: now,
+                tsih,
+                itt,
+                data_hash,
+                late,
+            });
+        }
+        reply
+    }
+
+    fn report_luns(&self, cdb: &[u8; 16]) -> Reply {
+        if !matches!(cdb[2], 0..=2) {
+            return Reply::check(Sense::cdb_field(2));
+        }
+        let limit = cdb.be32(6) as usize;
+        if limit < 16 {
+            return Reply::check(Sense::cdb_field(6));
+        }
+        // SELECT REPORT 01h asks for well-known logical units only; there are none.
+        let count = if cdb[2] == 1 { 0 } else { self.units.len() };
+        let mut data = low32(count * 8).to_be_bytes().to_vec();
+        data.extend([0; 4]);
+        for lun in 0..count {
+            data.extend(wire_lun(lun).to_be_bytes());
+        }
+        data.truncate(limit);
+        Reply::good(data)
+    }
+
+    /// Complete writes of a lost connection may still be executed; everything else of it is gone.
+    pub(crate) fn orphan_tasks(&mut self, now: Instant, tsih: u16, id: ConnectionId) {
+        let Some(session) = self.sessions.get_mut(&tsih) else {
+            return;
+        };
+        let nexus = session.nexus.clone();
+        let tags: Vec<u32> = session
+            .tasks
+            .iter()
+            .filter(|(_, task)| task.connection == id)
+            .map(|(itt, _)| *itt)
+            .collect();
+        let mut orphans = Vec::new();
+        for itt in tags {
+            let Some(task) = session.end_task(itt) else {
+                continue;
+            };
+            let pending = matches!(task.progress, Progress::Waiting) && !task.deviation.hang;
+            if pending && task.early.is_none() && task.command.write {
+                orphans.push((itt, task.execution, task.deviation.delay_execution));
+            }
+        }
+        for (itt, execution, delay) in orphans {
+            let key = self.next_task;
+            self.next_task += 1;
+            let due = now + self.config.late_execution.unwrap_or(delay);
+            self.late.insert(
+                key,
+                Late {
+                    nexus: nexus.clone(),
+                    tsih,
+                    itt,
+                    execution,
+                },
+            );
+            self.at(due, Timer::Late(key));
+        }
+    }
+
+    pub(crate) fn discard_tasks(&mut self, tsih: u16, id: ConnectionId) {
+        let Some(session) = self.sessions.get_mut(&tsih) else {
+            return;
+        };
+        session.tasks.retain(|_, task| task.connection != id);
+    }
+
+    pub(crate) fn execute_late(&mut self, now: Instant, key: u64) {
+        if let Some(late) = self.late.remove(&key) {
+            self.execute(now, late.tsih, late.itt, &late.execution, true);
+        }
+    }
+}
+
+/// Cuts what is to be solicited into bursts.
+fn plan(from: u32, to: u32, burst: u32) -> VecDeque<(u32, u32)> {
+    let mut out = VecDeque::new();
+    let mut at = from;
+    while at < to {
+        let end = at.saturating_add(burst.max(512)).min(to);
+        out.push_back((at, end));
+        at = end;
+    }
+    out
+}
+
+fn apply_effect(task: &mut Task, effect: Option<CommandEffect>) {
+    let deviation = &mut task.deviation;
+    match effect {
+        None | Some(CommandEffect::Reject(_)) => {}
+        Some(CommandEffect::DelayExecution(delay)) => deviation.delay_execution = delay,
+        Some(CommandEffect::DelayAnswer(delay)) => deviation.delay_answer = delay,
+        Some(CommandEffect::Hang) => deviation.hang = true,
+        Some(CommandEffect::HangAfterExecution) => deviation.hang_after = true,
+        Some(CommandEffect::WithholdR2t) => deviation.withhold_r2t = true,
+        Some(CommandEffect::R2tBeyond(bytes)) => deviation.r2t_beyond = bytes,
+        Some(CommandEffect::DataBeyond(bytes)) => deviation.data_beyond = bytes,
+        Some(CommandEffect::DataShort(bytes)) => deviation.data_short = Some(bytes),
+        Some(CommandEffect::Response(code)) => {
+            deviation.response = Some(code);
+            task.early = Some(Reply::default());
+        }
+        Some(CommandEffect::Status(status, sense)) => {
+            task.early = Some(Reply {
+                status,
+                sense,
+                ..Reply::default()
+            });
+        }
+    }
+}
+
+/// The number of a LUN in single-level peripheral or flat format (SAM-5 §4.7).
+pub(crate) fn flat_lun(lun: u64) -> Option<usize> {
+    let [first, second, rest @ ..] = lun.to_be_bytes();
+    if rest != [0; 6] {
+        return None;
+    }
+    match first >> 6 {
+        0 if first == 0 => Some(usize::from(second)),
+        1 => Some(usize::from(first & 0x3f) << 8 | usize::from(second)),
+        _ => None,
+    }
+}
+
+fn wire_lun(lun: usize) -> u64 {
+    let low = (lun & 0x3fff) as u64;
+    if low < 256 {
+        low << 48
+    } else {
+        (0x4000 | low) << 48
+    }
+}
+
+fn fnv(data: &[u8]) -> u64 {
+    data.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn luns_in_both_formats() {
+        for lun in [0, 1, 255, 256, 16383] {
+            assert_eq!(flat_lun(wire_lun(lun)), Some(lun));
+        }
+        assert_eq!(flat_lun(0x4005 << 48), Some(5));
+        assert_eq!(flat_lun(1), None);
+        assert_eq!(flat_lun(0xc101 << 48), None);
+    }
+
+    #[test]
+    fn bursts_cover_the_rest() {
+        assert_eq!(plan(100, 2100, 1000), [(100, 1100), (1100, 2100)]);
+        assert!(plan(5, 5, 1000).is_empty());
+    }
+}

@@ -1,0 +1,174 @@
+//! One TCP connection as the target sees it: receive framing, send queue, status numbering.
+//!
+//! Invariant: StatSN advances by one for every PDU that takes a status number and for nothing else
+//! (RFC 7143 §4.2.2.2), even when a fault loses that PDU.
+
+use std::collections::BTreeMap;
+
+use bytes::{Bytes, BytesMut};
+
+use crate::fault::PduEffect;
+use crate::login::Login;
+use crate::wire::framer::Framer;
+use crate::wire::{Fields as _, Header, digest, low32, padding};
+
+/// Where a connection is in its life.
+#[derive(Debug)]
+pub(crate) enum Phase {
+    Login(Box<Login>),
+    FullFeature,
+    /// Nothing is taken any more; queued bytes still go out, then the connection closes.
+    Draining,
+}
+
+/// How a PDU takes part in status numbering.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Numbering {
+    /// Carries StatSN and advances it.
+    Status,
+    /// Carries the next StatSN without advancing it (R2T, unsolicited NOP-In).
+    Next,
+    /// StatSN is reserved (Data-In without status).
+    Reserved,
+}
+
+/// A NOP-In that waits for its answer.
+#[derive(Debug, Clone)]
+pub(crate) struct Ping {
+    pub(crate) lun: u64,
+    pub(crate) data: Bytes,
+}
+
+/// A text exchange in progress.
+#[derive(Debug, Clone)]
+pub(crate) struct TextExchange {
+    pub(crate) itt: u32,
+    pub(crate) ttt: u32,
+    pub(crate) gathered: Vec<u8>,
+    pub(crate) outgoing: Vec<Vec<u8>>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub(crate) portal: usize,
+    pub(crate) framer: Framer,
+    pub(crate) phase: Phase,
+    pub(crate) out: BytesMut,
+    pub(crate) stat_sn: u32,
+    pub(crate) first_stat_sn: u32,
+    pub(crate) acknowledged: Option<u32>,
+    pub(crate) session: Option<u16>,
+    pub(crate) cid: u16,
+    pub(crate) header_digest: bool,
+    pub(crate) data_digest: bool,
+    /// Longest segment the initiator takes on this connection.
+    pub(crate) initiator_segment: usize,
+    /// Longest segment this target declared for this connection.
+    pub(crate) own_segment: usize,
+    pub(crate) logout_seen: bool,
+    pub(crate) text: Option<TextExchange>,
+    pub(crate) pings: BTreeMap<u32, Ping>,
+    pub(crate) silent: bool,
+    /// The driver was told to close.
+    pub(crate) closing: bool,
+}
+
+impl Connection {
+    pub(crate) fn new(portal: usize, login: Login, first_stat_sn: u32) -> Self {
+        Self {
+            portal,
+            framer: Framer::default(),
+            phase: Phase::Login(Box::new(login)),
+            out: BytesMut::new(),
+            stat_sn: first_stat_sn,
+            first_stat_sn,
+            acknowledged: None,
+            session: None,
+            cid: 0,
+            header_digest: false,
+            data_digest: false,
+            initiator_segment: 8192,
+            own_segment: 8192,
+            logout_seen: false,
+            text: None,
+            pings: BTreeMap::new(),
+            silent: false,
+            closing: false,
+        }
+    }
+
+    /// Stamps the status number.
+    pub(crate) fn number(&mut self, header: &mut Header, numbering: Numbering) {
+        match numbering {
+            Numbering::Status => {
+                header.put(24, &self.stat_sn.to_be_bytes());
+                self.stat_sn = self.stat_sn.wrapping_add(1);
+            }
+            Numbering::Next => header.put(24, &self.stat_sn.to_be_bytes()),
+            Numbering::Reserved => {}
+        }
+    }
+
+    /// Encodes a numbered PDU into the send queue, harmed as `effect` says.
+    pub(crate) fn encode(&mut self, header: &Header, data: &[u8], effect: Option<&PduEffect>) {
+        if self.silent {
+            return;
+        }
+        let mut header = *header;
+        let mut data = data;
+        match effect {
+            Some(PduEffect::Drop | PduEffect::Reset) => return,
+            Some(PduEffect::Silence) => {
+                self.silent = true;
+                return;
+            }
+            Some(PduEffect::ReplaceData(replacement)) => data = replacement,
+            _ => {}
+        }
+        header.put24(5, low32(data.len()));
+        match effect {
+            Some(PduEffect::Patch(patches)) => {
+                for (at, value) in patches {
+                    header.put(*at, &[*value]);
+                }
+            }
+            Some(PduEffect::ClaimLength(bytes)) => header.put24(5, *bytes),
+            _ => {}
+        }
+        let copies = if effect == Some(&PduEffect::Duplicate) {
+            2
+        } else {
+            1
+        };
+        for _ in 0..copies {
+            self.put(&header, data, effect);
+        }
+    }
+
+    fn put(&mut self, header: &Header, data: &[u8], effect: Option<&PduEffect>) {
+        let pad = [0; 3];
+        let pad = pad.get(..padding(data.len())).unwrap_or_default();
+        self.out.reserve(header.len() + data.len() + pad.len() + 8);
+        self.out.extend_from_slice(header);
+        if self.header_digest {
+            let mut sum = digest(&[header]);
+            sum[0] ^= u8::from(effect == Some(&PduEffect::FlipHeaderDigest));
+            self.out.extend_from_slice(&sum);
+        }
+        if data.is_empty() {
+            return;
+        }
+        self.out.extend_from_slice(data);
+        if effect == Some(&PduEffect::FlipData)
+            && let Some(last) = self.out.last_mut()
+        {
+            *last ^= 0x10;
+        }
+        self.out.extend_from_slice(pad);
+        if self.data_digest {
+            let mut sum = digest(&[data, pad]);
+            sum[0] ^= u8::from(effect == Some(&PduEffect::FlipDataDigest));
+            self.out.extend_from_slice(&sum);
+        }
+    }
+}

@@ -1,0 +1,373 @@
+//! Text exchanges with SendTargets, NOP in both directions, logout (RFC 7143 §11.10–§11.19, appendix C).
+
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use crate::ConnectionId;
+use crate::connection::{Numbering, Ping, TextExchange};
+use crate::full_feature::reason;
+use crate::judge::Rule;
+use crate::login::operational::{Operational, Place};
+use crate::login::read_pairs;
+use crate::target::Target;
+use crate::text;
+use crate::wire::framer::RawPdu;
+use crate::wire::request::{LogoutRequest, NopOut, TextRequest};
+use crate::wire::{RESERVED_TAG, response};
+
+const TEXT_LIMIT: usize = 64 << 10;
+
+impl Target {
+    pub(crate) fn on_text(&mut self, now: Instant, id: ConnectionId, tsih: u16, pdu: &RawPdu) {
+        let request = TextRequest::parse(&pdu.header);
+        self.judge
+            .expect(!(request.is_final && request.more), Rule::TextFlags, || {
+                "C and F".to_owned()
+            });
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return;
+        };
+        let mut exchange = match connection.text.take() {
+            Some(open) if request.ttt == RESERVED_TAG => {
+                // A reserved tag starts anew (RFC 7143 §11.10.4: a reset of the negotiation).
+                self.judge
+                    .expect(request.itt == open.itt, Rule::TextTaskTag, || {
+                        format!("ITT {:#x} while {:#x} is open", request.itt, open.itt)
+                    });
+                fresh(request.itt)
+            }
+            Some(open) => {
+                let tags = open.ttt == request.ttt;
+                self.judge
+                    .expect(open.itt == request.itt, Rule::TextTaskTag, || {
+                        format!("ITT {:#x}", request.itt)
+                    });
+                if !self.judge.expect(tags, Rule::TextTransferTag, || {
+                    format!("TTT {:#x}", request.ttt)
+                }) {
+                    self.reject(now, id, reason::INVALID_FIELD, &pdu.header);
+                    return;
+                }
+                open
+            }
+            None => {
+                let good = request.ttt == RESERVED_TAG;
+                if !self.judge.expect(good, Rule::TextTransferTag, || {
+                    format!("TTT {:#x}", request.ttt)
+                }) {
+                    self.reject(now, id, reason::INVALID_FIELD, &pdu.header);
+                    return;
+                }
+                if !self.tag_free(tsih, request.itt) {
+                    self.reject(now, id, reason::TASK_IN_PROGRESS, &pdu.header);
+                    return;
+                }
+                fresh(request.itt)
+            }
+        };
+        if exchange.outgoing.is_empty() {
+            exchange.gathered.extend_from_slice(&pdu.data);
+            if exchange.gathered.len() > TEXT_LIMIT {
+                self.reject(now, id, reason::PROTOCOL_ERROR, &pdu.header);
+                return;
+            }
+            if !request.more {
+                let keys = std::mem::take(&mut exchange.gathered);
+                exchange.outgoing = self.text_answer(id, tsih, &keys);
+            }
+        } else {
+            self.judge
+                .expect(pdu.data.is_empty(), Rule::LoginContinueEmpty, || {
+                    format!("{} bytes while the answer continues", pdu.data.len())
+                });
+        }
+        self.send_text(now, id, tsih, &request, exchange);
+    }
+
+    fn send_text(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        tsih: u16,
+        request: &TextRequest,
+        mut exchange: TextExchange,
+    ) {
+        let part = exchange.outgoing.pop().unwrap_or_default();
+        let more = !exchange.outgoing.is_empty();
+        let over = !more && request.is_final && !request.more;
+        let ttt = if over {
+            RESERVED_TAG
+        } else {
+            self.sessions
+                .get_mut(&tsih)
+                .map_or(0, |session| session.transfer_tag())
+        };
+        exchange.ttt = ttt;
+        if !over && let Some(connection) = self.connections.get_mut(&id) {
+            connection.text = Some(exchange);
+        }
+        self.send(
+            now,
+            id,
+            response::text(request.itt, ttt, over, more),
+            &part,
+            Numbering::Status,
+        );
+    }
+
+    /// The answer to a set of keys, cut into segments, last first.
+    fn text_answer(&mut self, id: ConnectionId, tsih: u16, keys: &[u8]) -> Vec<Vec<u8>> {
+        let pairs = read_pairs(keys, &mut self.judge);
+        let discovery = self
+            .sessions
+            .get(&tsih)
+            .is_some_and(|session| session.discovery);
+        let mut answer = Vec::new();
+        let mut negotiation = Operational::default();
+        for pair in &pairs {
+            if pair.key == "SendTargets" {
+                negotiation.first_time(&pair.key, &mut self.judge);
+                self.send_targets(&pair.value, discovery, &mut answer);
+                continue;
+            }
+            let place = Place {
+                discovery,
+                leading: true,
+                full_feature: true,
+            };
+            if let Some(value) = negotiation.answer(pair, &self.config, place, &mut self.judge) {
+                text::push(&mut answer, &pair.key, &value);
+            }
+        }
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return Vec::new();
+        };
+        if pairs
+            .iter()
+            .any(|pair| pair.key == "MaxRecvDataSegmentLength")
+        {
+            connection.initiator_segment = negotiation.parameters.initiator_segment_bytes as usize;
+        }
+        let split = self.config.quirks.split_answers_bytes.unwrap_or(usize::MAX);
+        let limit = connection.initiator_segment.min(split).max(1);
+        answer.chunks(limit).rev().map(<[u8]>::to_vec).collect()
+    }
+
+    /// RFC 7143 appendix C.
+    fn send_targets(&mut self, value: &str, discovery: bool, answer: &mut Vec<u8>) {
+        let own = self.config.target_name.clone();
+        match value {
+            "All" if !discovery => {
+                self.judge
+                    .note(Rule::KeyPlace, "SendTargets=All in a normal session");
+                text::push(answer, "SendTargets", "Reject");
+            }
+            "" if discovery => {
+                self.judge
+                    .note(Rule::KeyValue, "empty SendTargets in a discovery session");
+                text::push(answer, "SendTargets", "Reject");
+            }
+            "All" => {
+                self.list_own(&own, answer);
+                for (name, addresses) in &self.config.listed_targets {
+                    text::push(answer, "TargetName", name);
+                    for address in addresses {
+                        text::push(answer, "TargetAddress", address);
+                    }
+                }
+            }
+            name if name.is_empty() || name == own => self.list_own(&own, answer),
+            _ => {}
+        }
+    }
+
+    fn list_own(&self, own: &str, answer: &mut Vec<u8>) {
+        text::push(answer, "TargetName", own);
+        if let Some(advertised) = &self.config.quirks.advertised {
+            for address in advertised {
+                text::push(answer, "TargetAddress", address);
+            }
+            return;
+        }
+        for portal in &self.config.portals {
+            let bare = portal
+                .address
+                .rsplit_once(':')
+                .map_or(portal.address.as_str(), |(host, _)| host);
+            let address = if self.config.quirks.bare_addresses {
+                bare.to_owned()
+            } else {
+                format!("{},{}", portal.address, portal.group)
+            };
+            text::push(answer, "TargetAddress", &address);
+        }
+    }
+
+    pub(crate) fn on_nop_out(&mut self, now: Instant, id: ConnectionId, pdu: &RawPdu) {
+        let nop = NopOut::parse(&pdu.header);
+        if nop.ttt != RESERVED_TAG {
+            self.pong(id, &nop, pdu);
+            return;
+        }
+        if nop.itt == RESERVED_TAG {
+            self.judge
+                .expect(nop.immediate, Rule::NopNoTask, || "I bit clear".to_owned());
+            return;
+        }
+        let limit = self
+            .connections
+            .get(&id)
+            .map_or(0, |connection| connection.initiator_segment);
+        let echo = pdu.data.slice(..pdu.data.len().min(limit));
+        self.send(
+            now,
+            id,
+            response::nop_in(nop.itt, RESERVED_TAG, 0),
+            &echo,
+            Numbering::Status,
+        );
+    }
+
+    /// The initiator's answer to a ping.
+    fn pong(&mut self, id: ConnectionId, nop: &NopOut, pdu: &RawPdu) {
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return;
+        };
+        let Some(ping) = connection.pings.remove(&nop.ttt) else {
+            self.judge
+                .note(Rule::NopTransferTag, format!("TTT {:#010x}", nop.ttt));
+            return;
+        };
+        // The echo may be cut to what this target takes.
+        let limit = connection.own_segment.min(ping.data.len());
+        let echoed = pdu
+            .data
+            .get(..)
+            .is_some_and(|data| ping.data.get(..limit) == Some(data));
+        let good = nop.itt == RESERVED_TAG && nop.immediate && nop.lun == ping.lun && echoed;
+        self.judge.expect(good, Rule::NopReply, || {
+            format!(
+                "ITT {:#010x}, immediate {}, LUN {:#x} for {:#x}, {} bytes for {}",
+                nop.itt,
+                nop.immediate,
+                nop.lun,
+                ping.lun,
+                pdu.data.len(),
+                ping.data.len()
+            )
+        });
+    }
+
+    /// Sends a NOP-In that wants an answer and returns its transfer tag.
+    pub(crate) fn ping(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        lun: u64,
+        data: &[u8],
+    ) -> Option<u32> {
+        let connection = self.connections.get_mut(&id)?;
+        let session = self.sessions.get_mut(&connection.session?)?;
+        let ttt = session.transfer_tag();
+        connection.pings.insert(
+            ttt,
+            Ping {
+                lun,
+                data: Bytes::copy_from_slice(data),
+            },
+        );
+        self.send(
+            now,
+            id,
+            response::nop_in(RESERVED_TAG, ttt, lun),
+            data,
+            Numbering::Next,
+        );
+        Some(ttt)
+    }
+
+    pub(crate) fn on_logout(&mut self, now: Instant, id: ConnectionId, tsih: u16, pdu: &RawPdu) {
+        let request = LogoutRequest::parse(&pdu.header);
+        if !self.tag_free(tsih, request.itt) {
+            self.reject(now, id, reason::TASK_IN_PROGRESS, &pdu.header);
+            return;
+        }
+        let good = request.reason <= 1;
+        self.judge.expect(good, Rule::LogoutReason, || {
+            format!("reason {}", request.reason)
+        });
+        let Some(session) = self.sessions.get(&tsih) else {
+            return;
+        };
+        let named = session.connections.iter().copied().find(|member| {
+            self.connections
+                .get(member)
+                .is_some_and(|c| c.cid == request.cid)
+        });
+        let closing = match request.reason {
+            0 => Some(id),
+            1 => named,
+            _ => None,
+        };
+        let Some(closing) = closing else {
+            // 1: CID not found; 2: connection recovery not supported.
+            let code = if request.reason == 1 { 1 } else { 2 };
+            self.judge.expect(code != 1, Rule::LogoutConnection, || {
+                format!("CID {}", request.cid)
+            });
+            self.send(
+                now,
+                id,
+                response::logout(request.itt, code, 0, 0),
+                &[],
+                Numbering::Status,
+            );
+            return;
+        };
+        if request.reason == 0 {
+            self.abort_where(Some(tsih), None);
+        } else {
+            self.discard_tasks(tsih, closing);
+        }
+        let (wait, retain) = (session_wait(self, tsih), 0);
+        if let Some(connection) = self.connections.get_mut(&id) {
+            connection.logout_seen = closing == id;
+        }
+        self.send(
+            now,
+            id,
+            response::logout(request.itt, 0, wait, retain),
+            &[],
+            Numbering::Status,
+        );
+        if closing == id {
+            self.drain(now, id);
+        } else {
+            self.close(now, closing, false);
+        }
+        let empty = self
+            .sessions
+            .get(&tsih)
+            .is_some_and(|session| session.connections.is_empty());
+        if request.reason == 0 || empty {
+            self.end_session(now, tsih);
+        }
+    }
+}
+
+fn session_wait(target: &Target, tsih: u16) -> u16 {
+    target
+        .sessions
+        .get(&tsih)
+        .map_or(0, |session| session.parameters.time2wait_s)
+}
+
+fn fresh(itt: u32) -> TextExchange {
+    TextExchange {
+        itt,
+        ttt: RESERVED_TAG,
+        gathered: Vec::new(),
+        outgoing: Vec::new(),
+    }
+}

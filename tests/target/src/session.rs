@@ -1,0 +1,136 @@
+//! A session: command numbering, tasks, pending unit attentions (RFC 7143 §4.2.2.1, §4.4.3.1).
+//!
+//! Invariants: ExpCmdSN only grows; MaxCmdSN never goes back (in serial order); a task tag names one task.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::ConnectionId;
+use crate::disk::inquiry::Entrance;
+use crate::disk::sense::Sense;
+use crate::login::operational::Parameters;
+use crate::task::Task;
+use crate::wire::framer::RawPdu;
+use crate::wire::serial_before;
+
+/// What makes two sessions the same I_T nexus (RFC 7143 §4.4.3.1).
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Nexus {
+    pub(crate) initiator: String,
+    pub(crate) isid: [u8; 6],
+    pub(crate) group: u16,
+}
+
+/// A non-immediate request that came before its predecessors.
+#[derive(Debug)]
+pub(crate) struct Held {
+    pub(crate) connection: ConnectionId,
+    pub(crate) pdu: RawPdu,
+}
+
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) nexus: Nexus,
+    pub(crate) discovery: bool,
+    pub(crate) entrance: Entrance,
+    pub(crate) parameters: Parameters,
+    pub(crate) connections: Vec<ConnectionId>,
+    pub(crate) exp_cmd_sn: u32,
+    pub(crate) max_cmd_sn: u32,
+    pub(crate) window_closed: bool,
+    pub(crate) held: BTreeMap<u32, Held>,
+    pub(crate) tasks: BTreeMap<u32, Task>,
+    /// Tags of tasks that ended lately: data for them may still be on its way.
+    pub(crate) ended: VecDeque<u32>,
+    pub(crate) next_ttt: u32,
+    pub(crate) attentions: BTreeMap<usize, VecDeque<Sense>>,
+    /// Raised each time the session loses its last connection; tells an old expiry timer from a new one.
+    pub(crate) failures: u64,
+}
+
+const ENDED_KEPT: usize = 1024;
+
+impl Session {
+    /// Opens the window as far as free task slots allow.
+    pub(crate) fn advance_window(&mut self, depth: u32) {
+        if self.window_closed {
+            return;
+        }
+        let active = u32::try_from(self.tasks.len()).unwrap_or(u32::MAX);
+        let free = depth.saturating_sub(active);
+        let wanted = self.exp_cmd_sn.wrapping_add(free).wrapping_sub(1);
+        if serial_before(self.max_cmd_sn, wanted) {
+            self.max_cmd_sn = wanted;
+        }
+    }
+
+    pub(crate) fn in_window(&self, cmd_sn: u32) -> bool {
+        !serial_before(cmd_sn, self.exp_cmd_sn) && !serial_before(self.max_cmd_sn, cmd_sn)
+    }
+
+    /// A transfer tag never equal to the reserved one nor to one of the last four billion.
+    pub(crate) fn transfer_tag(&mut self) -> u32 {
+        let tag = self.next_ttt;
+        self.next_ttt = self.next_ttt.wrapping_add(1);
+        if self.next_ttt == crate::wire::RESERVED_TAG {
+            self.next_ttt = 0;
+        }
+        tag
+    }
+
+    pub(crate) fn end_task(&mut self, itt: u32) -> Option<Task> {
+        let task = self.tasks.remove(&itt)?;
+        if self.ended.len() >= ENDED_KEPT {
+            self.ended.pop_front();
+        }
+        self.ended.push_back(itt);
+        Some(task)
+    }
+
+    pub(crate) fn attention(&mut self, lun: usize, sense: Sense) {
+        let queue = self.attentions.entry(lun).or_default();
+        if !queue.contains(&sense) {
+            queue.push_back(sense);
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) fn sample() -> Session {
+    Session {
+        nexus: Nexus {
+            initiator: "iqn.2026-01.x:i".into(),
+            isid: [0; 6],
+            group: 1,
+        },
+        discovery: false,
+        entrance: Entrance::default(),
+        parameters: Parameters::default(),
+        connections: Vec::new(),
+        exp_cmd_sn: 0xffff_fffe,
+        max_cmd_sn: 0xffff_fffd,
+        window_closed: false,
+        held: BTreeMap::new(),
+        tasks: BTreeMap::new(),
+        ended: VecDeque::new(),
+        next_ttt: 0xffff_fffe,
+        attentions: BTreeMap::new(),
+        failures: 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn window_wraps_and_never_shrinks() {
+        let mut session = sample();
+        session.advance_window(4);
+        assert_eq!(session.max_cmd_sn, 1);
+        assert!(session.in_window(0xffff_ffff) && session.in_window(1) && !session.in_window(2));
+        session.advance_window(1);
+        assert_eq!(session.max_cmd_sn, 1);
+        assert_eq!(session.transfer_tag(), 0xffff_fffe);
+        assert_eq!(session.transfer_tag(), 0);
+    }
+}

@@ -1,0 +1,465 @@
+//! The whole target: portals, connections, sessions, logical units, time.
+//!
+//! This file holds the state and the sans-I/O surface; what each PDU does is in the modules named after it.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::{Duration, Instant};
+
+use crate::ConnectionId;
+use crate::config::Config;
+use crate::connection::{Connection, Numbering, Phase};
+use crate::disk::Disk;
+use crate::disk::device::Unit;
+use crate::fault::{Faults, PduEffect};
+use crate::judge::{Judge, Rule, Violation};
+use crate::login::Login;
+use crate::login::operational::Parameters;
+use crate::random::Random;
+use crate::session::{Nexus, Session};
+use crate::task::Execution;
+use crate::wire::framer::Broken;
+use crate::wire::{Fields as _, Header, opcode};
+
+/// One write that reached the medium.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WriteRecord {
+    /// Logical unit.
+    pub lun: usize,
+    /// First block.
+    pub lba: u64,
+    /// Count of blocks.
+    pub blocks: u64,
+    /// When it was executed.
+    pub at: Instant,
+    /// Session that sent it.
+    pub tsih: u16,
+    /// Its Initiator Task Tag.
+    pub itt: u32,
+    /// FNV-1a hash of the data as received.
+    pub data_hash: u64,
+    /// Executed after its connection was gone.
+    pub late: bool,
+}
+
+/// What is known about a session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionInfo {
+    /// Target session identifying handle.
+    pub tsih: u16,
+    /// Name of the initiator.
+    pub initiator: String,
+    /// Initiator session identifier.
+    pub isid: [u8; 6],
+    /// Portal group tag.
+    pub group: u16,
+    /// Whether it is a discovery session.
+    pub discovery: bool,
+    /// Its connections.
+    pub connections: Vec<ConnectionId>,
+    /// Values in force.
+    pub parameters: Parameters,
+    /// Tags of unfinished tasks.
+    pub tasks: Vec<u32>,
+    /// Next CmdSN expected.
+    pub exp_cmd_sn: u32,
+    /// Last CmdSN admitted.
+    pub max_cmd_sn: u32,
+}
+
+/// Something to do later.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Timer {
+    Execute { tsih: u16, task: u64 },
+    Answer { tsih: u16, task: u64 },
+    Late(u64),
+    Ping(ConnectionId),
+    Expire { tsih: u16, failures: u64 },
+}
+
+/// A write that outlived its connection.
+#[derive(Debug)]
+pub(crate) struct Late {
+    pub(crate) nexus: Nexus,
+    pub(crate) tsih: u16,
+    pub(crate) itt: u32,
+    pub(crate) execution: Execution,
+}
+
+/// The sans-I/O target.
+///
+/// The driver calls [`Self::connect`], [`Self::receive`], [`Self::peer_closed`] and [`Self::handle_timeout`] as
+/// things happen, and after each call takes what there is to send ([`Self::transmit`] for every connection in
+/// [`Self::take_ready`]), closes what is to be closed ([`Self::poll_closed`]) and asks for the next deadline
+/// ([`Self::poll_timeout`]).
+#[derive(Debug)]
+pub struct Target {
+    pub(crate) config: Config,
+    pub(crate) judge: Judge,
+    pub(crate) faults: Faults,
+    pub(crate) random: Random,
+    pub(crate) connections: BTreeMap<ConnectionId, Connection>,
+    pub(crate) sessions: BTreeMap<u16, Session>,
+    pub(crate) units: Vec<Unit>,
+    pub(crate) late: BTreeMap<u64, Late>,
+    pub(crate) journal: Vec<WriteRecord>,
+    pub(crate) hold_r2ts: bool,
+    pub(crate) stale_window: u32,
+    pub(crate) last_tsih: u16,
+    timers: BTreeMap<(Instant, u64), Timer>,
+    next_timer: u64,
+    next_connection: u64,
+    pub(crate) next_task: u64,
+    ready: BTreeSet<ConnectionId>,
+    closing: VecDeque<(ConnectionId, bool)>,
+}
+
+impl Target {
+    /// A target as configured, without connections.
+    #[must_use]
+    pub fn new(config: Config) -> Self {
+        let units = config
+            .luns
+            .iter()
+            .map(|lun| Unit::new(Disk::new(lun.clone()), config.descriptor_sense));
+        Self {
+            judge: Judge::default(),
+            faults: Faults::default(),
+            random: Random::new(config.seed),
+            connections: BTreeMap::new(),
+            sessions: BTreeMap::new(),
+            units: units.collect(),
+            late: BTreeMap::new(),
+            journal: Vec::new(),
+            hold_r2ts: false,
+            stale_window: 0,
+            last_tsih: 0,
+            timers: BTreeMap::new(),
+            next_timer: 0,
+            next_connection: 0,
+            next_task: 0,
+            ready: BTreeSet::new(),
+            closing: VecDeque::new(),
+            config,
+        }
+    }
+
+    /// A TCP connection was accepted at portal number `portal`.
+    pub fn connect(&mut self, _now: Instant, portal: usize) -> ConnectionId {
+        let id = ConnectionId(self.next_connection);
+        self.next_connection += 1;
+        let login = Login::new(&self.config);
+        self.connections.insert(
+            id,
+            Connection::new(portal, login, self.config.first_stat_sn),
+        );
+        id
+    }
+
+    /// Bytes came in.
+    pub fn receive(&mut self, now: Instant, id: ConnectionId, bytes: &[u8]) {
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return;
+        };
+        connection.framer.push(bytes);
+        loop {
+            self.judge.open(id, now);
+            let Some(connection) = self.connections.get_mut(&id) else {
+                return;
+            };
+            match connection.framer.next() {
+                Ok(None) => return,
+                Ok(Some(pdu)) => match connection.phase {
+                    Phase::Login(_) => self.on_login_phase(now, id, &pdu),
+                    Phase::FullFeature => self.on_full_feature(now, id, pdu),
+                    Phase::Draining => {
+                        if connection.logout_seen {
+                            self.judge
+                                .note(Rule::AfterLogout, format!("opcode {:#04x}", pdu.opcode()));
+                        }
+                    }
+                },
+                Err(Broken::HeaderDigest) => {
+                    self.judge
+                        .note(Rule::HeaderDigestWrong, "header digest mismatch");
+                    self.close(now, id, true);
+                    return;
+                }
+                Err(Broken::Oversize(bytes)) => {
+                    self.judge
+                        .note(Rule::SegmentTooLong, format!("{bytes} bytes"));
+                    self.close(now, id, true);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Moves up to `limit` bytes to be sent on a connection to the end of `out`.
+    pub fn transmit(&mut self, id: ConnectionId, out: &mut Vec<u8>, limit: usize) {
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return;
+        };
+        let bytes = connection.out.len().min(limit);
+        out.extend_from_slice(&connection.out.split_to(bytes));
+        if connection.out.is_empty()
+            && matches!(connection.phase, Phase::Draining)
+            && !connection.closing
+        {
+            connection.closing = true;
+            self.closing.push_back((id, false));
+        }
+    }
+
+    /// Whether bytes wait to be sent on a connection.
+    #[must_use]
+    pub fn has_output(&self, id: ConnectionId) -> bool {
+        self.connections
+            .get(&id)
+            .is_some_and(|connection| !connection.out.is_empty())
+    }
+
+    /// Connections that got bytes to send since the last call.
+    pub fn take_ready(&mut self) -> Vec<ConnectionId> {
+        std::mem::take(&mut self.ready).into_iter().collect()
+    }
+
+    /// The peer closed a connection, or it broke.
+    pub fn peer_closed(&mut self, now: Instant, id: ConnectionId) {
+        self.judge.open(id, now);
+        if self.connections.contains_key(&id) {
+            self.lose_connection(now, id);
+        }
+    }
+
+    /// A connection the target wants closed, and whether by a reset. After an orderly close, what the peer still sends
+    /// may be passed on (it is judged) until [`Self::peer_closed`].
+    pub fn poll_closed(&mut self) -> Option<(ConnectionId, bool)> {
+        self.closing.pop_front()
+    }
+
+    /// When [`Self::handle_timeout`] wants to be called next.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.timers.keys().next().map(|(at, _)| *at)
+    }
+
+    /// Does everything due at `now`.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        while let Some(entry) = self.timers.first_entry() {
+            if entry.key().0 > now {
+                return;
+            }
+            match entry.remove() {
+                Timer::Execute { tsih, task } => self.execute_by_id(now, tsih, task),
+                Timer::Answer { tsih, task } => self.answer_by_id(now, tsih, task),
+                Timer::Late(id) => self.execute_late(now, id),
+                Timer::Ping(id) => self.ping_due(now, id),
+                Timer::Expire { tsih, failures } => self.expire(now, tsih, failures),
+            }
+        }
+    }
+
+    pub(crate) fn at(&mut self, when: Instant, timer: Timer) {
+        let order = self.next_timer;
+        self.next_timer += 1;
+        self.timers.insert((when, order), timer);
+    }
+
+    /// Every initiator requirement seen broken so far.
+    #[must_use]
+    pub fn violations(&self) -> &[Violation] {
+        &self.judge.violations
+    }
+
+    /// The disk behind a LUN, if there is one.
+    #[must_use]
+    pub fn disk(&self, lun: usize) -> Option<&Disk> {
+        self.units.get(lun).map(|unit| &unit.disk)
+    }
+
+    /// Every write executed, in order of execution.
+    #[must_use]
+    pub fn journal(&self) -> &[WriteRecord] {
+        &self.journal
+    }
+
+    /// Sessions that exist, including those that lost their connections and have not timed out.
+    #[must_use]
+    pub fn sessions(&self) -> Vec<SessionInfo> {
+        self.sessions
+            .iter()
+            .map(|(tsih, session)| SessionInfo {
+                tsih: *tsih,
+                initiator: session.nexus.initiator.clone(),
+                isid: session.nexus.isid,
+                group: session.nexus.group,
+                discovery: session.discovery,
+                connections: session.connections.clone(),
+                parameters: session.parameters.clone(),
+                tasks: session.tasks.keys().copied().collect(),
+                exp_cmd_sn: session.exp_cmd_sn,
+                max_cmd_sn: session.max_cmd_sn,
+            })
+            .collect()
+    }
+
+    /// Connections that are open at a portal.
+    #[must_use]
+    pub fn connections_of(&self, portal: usize) -> Vec<ConnectionId> {
+        self.connections
+            .iter()
+            .filter(|(_, c)| c.portal == portal)
+            .map(|(id, _)| *id)
+            .collect()
+    }
+
+    /// The configuration in force; quirks may be changed at any time, units and portals not.
+    pub fn config_mut(&mut self) -> &mut Config {
+        &mut self.config
+    }
+
+    /// Numbers a PDU, lets faults at it and queues it.
+    pub(crate) fn send(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        mut header: Header,
+        data: &[u8],
+        numbering: Numbering,
+    ) {
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return;
+        };
+        connection.number(&mut header, numbering);
+        if let Some(session) = connection
+            .session
+            .and_then(|tsih| self.sessions.get_mut(&tsih))
+        {
+            session.advance_window(self.config.queue_depth);
+            // A stale window is what a reordered PDU of another connection would carry: both numbers lag.
+            header.put(
+                28,
+                &session
+                    .exp_cmd_sn
+                    .wrapping_sub(self.stale_window)
+                    .to_be_bytes(),
+            );
+            header.put(
+                32,
+                &session
+                    .max_cmd_sn
+                    .wrapping_sub(self.stale_window)
+                    .to_be_bytes(),
+            );
+        }
+        let effect = self.faults.pdu(header[0] & 0x3f, id, connection.portal);
+        connection.encode(&header, data, effect.as_ref());
+        self.ready.insert(id);
+        if effect == Some(PduEffect::Reset) {
+            self.close(now, id, true);
+        }
+    }
+
+    pub(crate) fn mark_ready(&mut self, id: ConnectionId) {
+        self.ready.insert(id);
+    }
+
+    /// Ends a connection from the target's side.
+    pub(crate) fn close(&mut self, now: Instant, id: ConnectionId, reset: bool) {
+        if self.connections.contains_key(&id) {
+            self.lose_connection(now, id);
+            self.closing.push_back((id, reset));
+        }
+    }
+
+    /// Lets queued bytes go out, then closes; the session forgets the connection now.
+    pub(crate) fn drain(&mut self, now: Instant, id: ConnectionId) {
+        self.detach(now, id);
+        if let Some(connection) = self.connections.get_mut(&id) {
+            connection.phase = Phase::Draining;
+            connection.session = None;
+        }
+        self.ready.insert(id);
+    }
+
+    /// Takes a connection out of its session, which may thereby fail.
+    fn detach(&mut self, now: Instant, id: ConnectionId) {
+        let Some(tsih) = self
+            .connections
+            .get(&id)
+            .and_then(|connection| connection.session)
+        else {
+            return;
+        };
+        self.orphan_tasks(now, tsih, id);
+        let Some(session) = self.sessions.get_mut(&tsih) else {
+            return;
+        };
+        session.connections.retain(|member| *member != id);
+        session.held.retain(|_, held| held.connection != id);
+        if session.connections.is_empty() {
+            session.failures += 1;
+            let failures = session.failures;
+            let wait = u64::from(session.parameters.time2wait_s)
+                + u64::from(session.parameters.time2retain_s);
+            // ErrorRecoveryLevel 0: nothing can be reassigned, the state waits only to be reinstated.
+            self.at(
+                now + Duration::from_secs(wait),
+                Timer::Expire { tsih, failures },
+            );
+        }
+    }
+
+    fn lose_connection(&mut self, now: Instant, id: ConnectionId) {
+        self.detach(now, id);
+        self.connections.remove(&id);
+        self.ready.remove(&id);
+    }
+
+    fn expire(&mut self, now: Instant, tsih: u16, failures: u64) {
+        let due = self
+            .sessions
+            .get(&tsih)
+            .is_some_and(|session| session.failures == failures && session.connections.is_empty());
+        if due {
+            self.end_session(now, tsih);
+        }
+    }
+
+    /// Removes a session with everything it owns.
+    pub(crate) fn end_session(&mut self, now: Instant, tsih: u16) {
+        let Some(session) = self.sessions.get(&tsih) else {
+            return;
+        };
+        for id in session.connections.clone() {
+            self.close(now, id, true);
+        }
+        self.sessions.remove(&tsih);
+        for unit in &mut self.units {
+            unit.nexus_lost(tsih);
+        }
+    }
+
+    /// The peer's PDU is answered by a Reject that carries its header (RFC 7143 §11.17).
+    pub(crate) fn reject(&mut self, now: Instant, id: ConnectionId, reason: u8, offender: &Header) {
+        let header = crate::wire::response::reject(reason);
+        self.send(now, id, header, offender, Numbering::Status);
+    }
+
+    /// Sends a ping and sets the timer of the next.
+    fn ping_due(&mut self, now: Instant, id: ConnectionId) {
+        let open = self
+            .connections
+            .get(&id)
+            .is_some_and(|c| matches!(c.phase, Phase::FullFeature));
+        if let Some(every) = self.config.ping_every.filter(|_| open) {
+            self.ping(now, id, 0, b"are you there?");
+            self.at(now + every, Timer::Ping(id));
+        }
+    }
+
+    /// Whether a PDU of this opcode comes from an initiator.
+    pub(crate) fn initiator_opcode(code: u8) -> bool {
+        matches!(code, opcode::NOP_OUT..=opcode::LOGOUT | opcode::SNACK | 0x1c..=0x1e)
+    }
+}
