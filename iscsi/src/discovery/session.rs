@@ -13,7 +13,8 @@ use crate::serial::{CmdSn, StatSn};
 use crate::text::{ConnectionParams, Offer};
 use crate::wire::transmit::Transmit;
 use crate::wire::{
-    Itt, Lengths, LogoutReason, LogoutRequest, NopOut, Response, TextRequest, TextResponse, Ttt,
+    Bhs, Itt, Lengths, LogoutReason, LogoutRequest, NopOut, Response, TextRequest, TextResponse,
+    Ttt,
 };
 
 /// Text Responses that one answer may take.
@@ -171,62 +172,29 @@ impl DiscoverySession {
     pub fn poll_transmit(&mut self, out: &mut Transmit) {
         if let State::Login(login) = &mut self.state {
             while let Some((request, data)) = login.poll_transmit() {
-                let data_bytes = u32::try_from(data.len()).unwrap_or(u32::MAX);
-                out.push(
-                    &request.encode(Lengths {
-                        ahs_bytes: 0,
-                        data_bytes,
-                    }),
-                    &[],
-                    data.into(),
-                );
+                push(out, |lengths| request.encode(lengths), data.into());
             }
             return;
         }
         out.set_digests(self.params.header_digest, self.params.data_digest);
+        let (cmd_sn, exp_stat_sn) = (self.cmd_sn, self.exp_stat_sn);
         for (lun, ttt, data) in std::mem::take(&mut self.replies) {
-            let (cmd_sn, exp_stat_sn) = (self.cmd_sn, self.exp_stat_sn);
+            let itt = Itt::RESERVED;
             let pdu = NopOut {
                 immediate: true,
                 lun,
-                itt: Itt::RESERVED,
+                itt,
                 ttt,
                 cmd_sn,
                 exp_stat_sn,
             };
-            let data_bytes = u32::try_from(data.len()).unwrap_or(u32::MAX);
-            out.push(
-                &pdu.encode(Lengths {
-                    ahs_bytes: 0,
-                    data_bytes,
-                }),
-                &[],
-                data,
-            );
+            push(out, |lengths| pdu.encode(lengths), data);
         }
         match &mut self.state {
             State::Asking { ask, .. } => {
-                let Some(ttt) = ask.take() else { return };
-                // Not immediate: targets exist that count an immediate one too.
-                let pdu = TextRequest {
-                    immediate: false,
-                    final_: true,
-                    continue_: false,
-                    lun: Lun::ZERO,
-                    itt: Itt(1),
-                    ttt,
-                    cmd_sn: self.cmd_sn,
-                    exp_stat_sn: self.exp_stat_sn,
-                };
-                self.cmd_sn = self.cmd_sn.next();
-                let first = ttt == Ttt::RESERVED;
-                let data: &'static [u8] = if first { b"SendTargets=All\0" } else { b"" };
-                let data_bytes = if first { 16 } else { 0 };
-                let lengths = Lengths {
-                    ahs_bytes: 0,
-                    data_bytes,
-                };
-                out.push(&pdu.encode(lengths), &[], Bytes::from_static(data));
+                if let Some(ttt) = ask.take() {
+                    self.ask(ttt, out);
+                }
             }
             State::Leaving {
                 sent: sent @ false, ..
@@ -237,13 +205,39 @@ impl DiscoverySession {
                     reason: LogoutReason::CloseSession,
                     itt: Itt(2),
                     cid: Cid(0),
-                    cmd_sn: self.cmd_sn,
-                    exp_stat_sn: self.exp_stat_sn,
+                    cmd_sn,
+                    exp_stat_sn,
                 };
-                out.push(&pdu.encode(Lengths::default()), &[], Bytes::new());
+                push(out, |lengths| pdu.encode(lengths), Bytes::new());
             }
             State::Login(_) | State::Leaving { .. } | State::Done(_) | State::Failed => {}
         }
+    }
+
+    /// Sends the question, or asks for the rest of the answer.
+    fn ask(&mut self, ttt: Ttt, out: &mut Transmit) {
+        let pdu = TextRequest {
+            // Targets exist that use up a CmdSN for an immediate one too.
+            immediate: false,
+            final_: true,
+            continue_: false,
+            lun: Lun::ZERO,
+            itt: Itt(1),
+            ttt,
+            cmd_sn: self.cmd_sn,
+            exp_stat_sn: self.exp_stat_sn,
+        };
+        self.cmd_sn = self.cmd_sn.next();
+        let question: &'static [u8] = if ttt == Ttt::RESERVED {
+            b"SendTargets=All\0"
+        } else {
+            b""
+        };
+        push(
+            out,
+            |lengths| pdu.encode(lengths),
+            Bytes::from_static(question),
+        );
     }
 
     /// A whole PDU came.
@@ -341,4 +335,16 @@ impl DiscoverySession {
         self.state = State::Failed;
         error
     }
+}
+
+fn push(out: &mut Transmit, encode: impl FnOnce(Lengths) -> Bhs, data: Bytes) {
+    let data_bytes = u32::try_from(data.len()).unwrap_or(u32::MAX);
+    out.push(
+        &encode(Lengths {
+            ahs_bytes: 0,
+            data_bytes,
+        }),
+        &[],
+        data,
+    );
 }

@@ -1,6 +1,6 @@
 //! The driver: sockets, timers and tasks around the session core (tokio).
 //!
-//! One task per session ([`driver`]) owns the reading half of the connection and does what the
+//! One task per session (`driver`) owns the reading half of the connection and does what the
 //! core asks. Callers submit under the session's mutex and, when the connection is idle, write
 //! their command themselves; otherwise they ring the driver, which writes whole batches.
 //!
