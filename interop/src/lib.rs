@@ -26,6 +26,7 @@
 pub mod capture;
 pub mod cut;
 pub mod data;
+pub mod foreign;
 pub mod iscsi;
 pub mod istgt;
 pub mod own;
