@@ -1,0 +1,181 @@
+//! Strangers against our own target: it has to satisfy initiators that were not written for it.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use interop::capture::Capture;
+use interop::foreign::{Ended, Report};
+use interop::own::{Own, TARGET};
+use interop::process::Tool;
+use interop::sandbox::{Sandbox, isolated};
+
+#[test]
+#[ignore = "needs root and real targets; cargo xtask test runs them"]
+fn libiscsi_lists_portals_and_logical_units() {
+    isolated(|sandbox| {
+        let portals = ["127.0.0.1:3260", "127.0.0.2:3260,2", "[::1]:3260"];
+        let own = Own::start(sandbox, &portals, "--lun 64M --lun 32M,4096")?;
+        for host in ["127.0.0.1", "127.0.0.2", "[::1]"] {
+            let listed = Tool::new(sandbox, "iscsi-ls")
+                .arg("--show-luns")
+                .arg(format!("iscsi://{host}"))
+                .run()?
+                .success()?
+                .text();
+            ensure!(listed.matches(TARGET).count() == portals.len(), "{listed}");
+            ensure!(listed.contains("Portal:127.0.0.2:3260,2"), "{listed}");
+            ensure!(
+                listed.contains("Lun:0") && listed.contains("Lun:1"),
+                "{listed}"
+            );
+        }
+        no_violation(own)
+    });
+}
+
+#[test]
+#[ignore = "needs root and real targets; cargo xtask test runs them"]
+fn libiscsi_reads_identity_and_capacity() {
+    isolated(|sandbox| {
+        let own = Own::start(sandbox, &["127.0.0.1:3260"], "--lun 64M --lun 32M,4096")?;
+        let inquiry = Tool::new(sandbox, "iscsi-inq")
+            .arg(lun(0))
+            .run()?
+            .success()?
+            .text();
+        ensure!(
+            inquiry.contains("Peripheral Device Type:DIRECT_ACCESS"),
+            "{inquiry}"
+        );
+        let pages = "--evpd=1 --pagecode";
+        for (page, holds) in [("0x00", "0x83"), ("0x80", "TESTTARGET"), ("0x83", "NAA")] {
+            let vpd = Tool::new(sandbox, "iscsi-inq")
+                .words(pages)
+                .arg(page)
+                .arg(lun(0));
+            let text = vpd.run()?.success()?.text();
+            ensure!(text.contains(holds), "page {page}: {text}");
+        }
+        for (number, bytes) in [(0, 64_u64 << 20), (1, 32 << 20)] {
+            let size = Tool::new(sandbox, "iscsi-readcapacity16")
+                .arg("-s")
+                .arg(lun(number));
+            let size = size.run()?.success()?.text();
+            ensure!(size.trim() == bytes.to_string(), "LUN {number}: {size}");
+        }
+        no_violation(own)
+    });
+}
+
+#[test]
+#[ignore = "needs root and real targets; cargo xtask test runs them"]
+fn libiscsi_reads_at_depth() {
+    isolated(|sandbox| {
+        let own = Own::start(sandbox, &["127.0.0.1:3260"], "--queue-depth 64")?;
+        let perf = Tool::new(sandbox, "iscsi-perf")
+            .words("-m 32 -b 8 -t 2 -r")
+            .arg(lun(0));
+        let done = perf.limit(Duration::from_secs(20)).run()?.success()?;
+        ensure!(
+            done.everything().contains("iops average"),
+            "{}",
+            done.everything()
+        );
+        no_violation(own)
+    });
+}
+
+#[test]
+#[ignore = "needs root and real targets; cargo xtask test runs them"]
+fn libiscsi_authenticates_in_both_directions() {
+    isolated(|sandbox| {
+        let secrets = [("isecret", "isecret123456"), ("tsecret", "tsecret654321")];
+        for (file, secret) in secrets {
+            std::fs::write(sandbox.path(file), secret)?;
+        }
+        let options = format!(
+            "--chap iuser:{} --mutual tuser:{} --challenge 64",
+            sandbox.path("isecret").display(),
+            sandbox.path("tsecret").display()
+        );
+        let own = Own::start(sandbox, &["127.0.0.1:3260"], &options)?;
+        let inquiry = |secret: &str| {
+            Tool::new(sandbox, "iscsi-inq")
+                .arg(lun(0))
+                .env("LIBISCSI_CHAP_USERNAME", "iuser")
+                .env("LIBISCSI_CHAP_PASSWORD", secret)
+        };
+        inquiry("isecret123456").run()?.success()?;
+        inquiry("isecret123456")
+            .env("LIBISCSI_CHAP_TARGET_USERNAME", "tuser")
+            .env("LIBISCSI_CHAP_TARGET_PASSWORD", "tsecret654321")
+            .run()?
+            .success()?;
+        ensure!(
+            inquiry("wrong-secret-12").run()?.code() != Some(0),
+            "a wrong secret was taken"
+        );
+        let nobody = Tool::new(sandbox, "iscsi-inq").arg(lun(0)).run()?;
+        ensure!(nobody.code() != Some(0), "no secret at all was taken");
+        no_violation(own)
+    });
+}
+
+#[test]
+#[ignore = "needs root and real targets; cargo xtask test runs them"]
+fn tshark_finds_its_digests_right() {
+    isolated(|sandbox| {
+        let _own = Own::start(sandbox, &["127.0.0.1:3260"], "")?;
+        let capture = Capture::start(sandbox)?;
+        let url = format!("{}?header_digest=crc32c", lun(0));
+        Tool::new(sandbox, "iscsi-inq").arg(url).run()?.success()?;
+        capture.stop()?.verdict(sandbox)?.clean(true)
+    });
+}
+
+#[test]
+#[ignore = "needs root and real targets; cargo xtask test runs them"]
+fn libiscsis_scsi_suites_are_content() {
+    isolated(|sandbox| {
+        let portals = ["127.0.0.1:3260", "127.0.0.2:3260"];
+        let _own = Own::start(sandbox, &portals, "--lun 64M")?;
+        let second = lun(0).replace("127.0.0.1", "127.0.0.2");
+        let report = Report::of(sandbox, "SCSI", &[&lun(0), &second])?;
+        eprintln!("skipped: {:?}", report.that(Ended::Skipped));
+        report.fails_only(&[])?;
+        report.covers(&[
+            "Inquiry",
+            "Read6",
+            "Read10",
+            "Read12",
+            "Read16",
+            "ReadCapacity10",
+            "ReadCapacity16",
+            "TestUnitReady",
+            "Write10",
+            "Write12",
+            "Write16",
+        ])
+    });
+}
+
+#[test]
+#[ignore = "needs root and real targets; cargo xtask test runs them"]
+fn libiscsis_iscsi_suites_are_content() {
+    isolated(|sandbox| {
+        let _own = Own::start(sandbox, &["127.0.0.1:3260"], "--lun 64M")?;
+        let report = Report::of(sandbox, "iSCSI", &[&lun(0)])?;
+        report.fails_only(&[])?;
+        report.covers(&["iSCSIcmdsn", "iSCSIdatasn", "iSCSIResiduals", "iSCSITMF"])
+    });
+}
+
+fn lun(number: u64) -> String {
+    format!("iscsi://127.0.0.1:3260/{TARGET}/{number}")
+}
+
+fn no_violation(own: Own) -> Result<()> {
+    let violations = own.violations()?;
+    ensure!(violations.is_empty(), "{violations:#?}");
+    Ok(())
+}
