@@ -6,7 +6,7 @@
 //! sent before the end has been written to the file.
 
 use std::net::UdpSocket;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use std::{fs, process};
 
@@ -46,6 +46,16 @@ impl Capture {
         let mut capture = Self { recorder, file };
         capture.wait_for_marker("first")?;
         Ok(capture)
+    }
+
+    /// How many packets that match `filter` are in the file already. Recording goes on.
+    ///
+    /// # Errors
+    /// When tshark cannot be run.
+    pub fn count_so_far(&self, sandbox: &Sandbox, filter: &str) -> Result<usize> {
+        // The file may end in the middle of a packet, which tshark complains of at the end.
+        let seen = tshark(sandbox, &self.file).arg("-Y").arg(filter).run()?;
+        Ok(seen.text().lines().count())
     }
 
     /// Ends the recording with everything that was sent so far in it.
@@ -93,6 +103,8 @@ pub struct Verdict {
     pub bad_digests: usize,
     /// PDUs that could not be taken apart.
     pub malformed: usize,
+    /// Packets on the iSCSI port that do not look like iSCSI, and are no part of a PDU that does.
+    pub foreign: usize,
 }
 
 impl Recording {
@@ -114,6 +126,14 @@ impl Recording {
             .arg("_ws.malformed || _ws.expert.group == \"Malformed\"")
             .run()?
             .success()?;
+        let foreign = self
+            .tshark(sandbox)
+            // Two passes, or the first pieces of a PDU do not know yet that they are.
+            .arg("-2")
+            .arg("-Y")
+            .arg("tcp.port == 3260 && tcp.len > 0 && !iscsi && !tcp.reassembled_in")
+            .run()?
+            .success()?;
         Ok(Verdict {
             pdus: text
                 .lines()
@@ -122,6 +142,7 @@ impl Recording {
             good_digests: count("(Good CRC32)"),
             bad_digests: count("(Bad CRC32"),
             malformed: malformed.text().lines().count(),
+            foreign: foreign.text().lines().count(),
         })
     }
 
@@ -148,12 +169,16 @@ impl Recording {
     }
 
     fn tshark(&self, sandbox: &Sandbox) -> Tool {
-        Tool::new(sandbox, "tshark")
-            .arg("-r")
-            .arg(&self.file)
-            .words("-o iscsi.bogus_pdu_max_data_len:16777215")
-            .limit(DECODE_LIMIT)
+        tshark(sandbox, &self.file)
     }
+}
+
+fn tshark(sandbox: &Sandbox, file: &Path) -> Tool {
+    Tool::new(sandbox, "tshark")
+        .arg("-r")
+        .arg(file)
+        .words("-o iscsi.bogus_pdu_max_data_len:16777215")
+        .limit(DECODE_LIMIT)
 }
 
 impl Verdict {
@@ -164,6 +189,7 @@ impl Verdict {
     pub fn clean(&self, digests: bool) -> Result<()> {
         ensure!(self.pdus > 0, "tshark saw no iSCSI PDU at all");
         ensure!(self.malformed == 0, "malformed PDUs: {self:?}");
+        ensure!(self.foreign == 0, "packets that are no iSCSI: {self:?}");
         ensure!(self.bad_digests == 0, "bad digests: {self:?}");
         ensure!(
             (self.good_digests > 0) == digests,

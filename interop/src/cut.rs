@@ -98,6 +98,14 @@ impl Meter {
         Ok(Self { table })
     }
 
+    /// Stops counting.
+    ///
+    /// # Errors
+    /// When nft cannot remove the rules.
+    pub fn detach(self, sandbox: &Sandbox) -> Result<()> {
+        nft(sandbox, &format!("delete table inet {}", self.table))
+    }
+
     /// Bytes counted so far; packets that a cut swallowed are not among them.
     ///
     /// # Errors
@@ -116,6 +124,25 @@ impl Meter {
             .find_map(|object| object.pointer("/counter/bytes")?.as_u64())
             .with_context(|| format!("no counter in {json}"))
     }
+}
+
+/// Bytes the loopback interface of this namespace has carried so far.
+///
+/// # Errors
+/// When the kernel does not say.
+pub fn loopback_bytes() -> Result<u64> {
+    let table = std::fs::read_to_string("/proc/net/dev")?;
+    table
+        .lines()
+        .find_map(|line| {
+            line.trim()
+                .strip_prefix("lo:")?
+                .split_whitespace()
+                .next()?
+                .parse()
+                .ok()
+        })
+        .context("/proc/net/dev lists no loopback interface")
 }
 
 fn nft(sandbox: &Sandbox, rules: &str) -> Result<()> {

@@ -70,15 +70,16 @@ impl Report {
                 let name = rest.split(" ...").next().unwrap_or(rest).trim();
                 test = Some((format!("{suite}.{name}"), false));
             }
-            let Some((name, skipped)) = &mut test else {
+            let Some((name, skipped)) = &mut test else { continue };
+            // The verdict follows the dots or starts a line; clean-up may write behind it.
+            let said = line.split("...").last().unwrap_or(line);
+            let ended = if said.starts_with("passed") {
+                if *skipped { Ended::Skipped } else { Ended::Passed }
+            } else if said.starts_with("FAILED") {
+                Ended::Failed
+            } else {
+                *skipped |= line.contains("[SKIPPED]");
                 continue;
-            };
-            *skipped |= line.contains("[SKIPPED]");
-            let ended = match (line.ends_with("passed"), line.ends_with("FAILED")) {
-                (true, _) if *skipped => Ended::Skipped,
-                (true, _) => Ended::Passed,
-                (_, true) => Ended::Failed,
-                _ => continue,
             };
             report.tests.insert(std::mem::take(name), ended);
             test = None;
@@ -151,13 +152,15 @@ FAILED
     1. test_read16_beyond_eol.c:38  - CU_ASSERT_EQUAL(_r,0)
 Suite: Sanitize
   Test: BlockErase ...    [SKIPPED] SANITIZE is not implemented.
-passed
+passed    [SKIPPED] PERSISTENT RESERVE IN is not implemented.
+Suite: Write16
+  Test: Simple ...passed    [SKIPPED] PERSISTENT RESERVE IN is not implemented.
 ";
 
     #[test]
     fn each_test_ends_in_one_of_three_ways() {
         let report = Report::parse(OUTPUT);
-        assert_eq!(report.that(Ended::Passed), ["Read16.Simple"]);
+        assert_eq!(report.that(Ended::Passed), ["Read16.Simple", "Write16.Simple"]);
         assert_eq!(report.that(Ended::Failed), ["Read16.BeyondEol"]);
         assert_eq!(report.that(Ended::Skipped), ["Sanitize.BlockErase"]);
     }
@@ -177,8 +180,8 @@ passed
     #[test]
     fn a_skipped_test_covers_nothing() {
         let report = Report::parse(OUTPUT);
-        assert!(report.covers(&["Read16"]).is_ok());
+        assert!(report.covers(&["Read16", "Write16"]).is_ok());
         assert!(report.covers(&["Sanitize"]).is_err());
-        assert!(report.covers(&["Write16"]).is_err());
+        assert!(report.covers(&["Write12"]).is_err());
     }
 }

@@ -31,6 +31,7 @@ pub mod iscsi;
 pub mod istgt;
 pub mod own;
 pub mod process;
+pub mod roundtrip;
 pub mod sandbox;
 pub mod tgt;
 pub mod wait;
