@@ -70,11 +70,17 @@ impl Report {
                 let name = rest.split(" ...").next().unwrap_or(rest).trim();
                 test = Some((format!("{suite}.{name}"), false));
             }
-            let Some((name, skipped)) = &mut test else { continue };
+            let Some((name, skipped)) = &mut test else {
+                continue;
+            };
             // The verdict follows the dots or starts a line; clean-up may write behind it.
             let said = line.split("...").last().unwrap_or(line);
             let ended = if said.starts_with("passed") {
-                if *skipped { Ended::Skipped } else { Ended::Passed }
+                if *skipped {
+                    Ended::Skipped
+                } else {
+                    Ended::Passed
+                }
             } else if said.starts_with("FAILED") {
                 Ended::Failed
             } else {
@@ -160,7 +166,10 @@ Suite: Write16
     #[test]
     fn each_test_ends_in_one_of_three_ways() {
         let report = Report::parse(OUTPUT);
-        assert_eq!(report.that(Ended::Passed), ["Read16.Simple", "Write16.Simple"]);
+        assert_eq!(
+            report.that(Ended::Passed),
+            ["Read16.Simple", "Write16.Simple"]
+        );
         assert_eq!(report.that(Ended::Failed), ["Read16.BeyondEol"]);
         assert_eq!(report.that(Ended::Skipped), ["Sanitize.BlockErase"]);
     }

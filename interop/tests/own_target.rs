@@ -175,7 +175,10 @@ fn lun(number: u64) -> String {
 /// Nothing but what libiscsi 1.19 is known to do: it fills in NSG where T is 0.
 fn no_violation(own: Own) -> Result<()> {
     let violations = own.violations()?;
-    let new: Vec<_> = violations.iter().filter(|line| !line.contains("NSG without T")).collect();
+    let new: Vec<_> = violations
+        .iter()
+        .filter(|line| !line.contains("NSG without T"))
+        .collect();
     ensure!(new.is_empty(), "{new:#?}");
     Ok(())
 }
