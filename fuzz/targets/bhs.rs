@@ -14,8 +14,24 @@ macro_rules! survives_encoding {
 libfuzzer_sys::fuzz_target!(|bhs: Bhs| {
     let _ = Response::decode(&bhs);
     survives_encoding!(
-        &bhs, NopIn, NopOut, ScsiCommand, ScsiResponse, TaskRequest, TaskResponse, LoginRequest,
-        LoginResponse, TextRequest, TextResponse, DataIn, DataOut, LogoutRequest, LogoutResponse,
-        R2t, SnackRequest, AsyncMessage, Reject
+        &bhs,
+        NopIn,
+        NopOut,
+        ScsiCommand,
+        ScsiResponse,
+        TaskRequest,
+        TaskResponse,
+        LoginRequest,
+        LoginResponse,
+        TextRequest,
+        TextResponse,
+        DataIn,
+        DataOut,
+        LogoutRequest,
+        LogoutResponse,
+        R2t,
+        SnackRequest,
+        AsyncMessage,
+        Reject
     );
 });

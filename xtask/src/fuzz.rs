@@ -28,7 +28,8 @@ const FLAGS: &str = "--cfg fuzzing -Cpasses=sancov-module -Ccodegen-units=1 \
 #[derive(clap::Args)]
 pub(crate) struct Options {
     /// How long to run each target
-    #[arg(long, default_value_t = SECONDS_OF_A_CHANGE)]
+    // 0 would mean for ever.
+    #[arg(long, default_value_t = SECONDS_OF_A_CHANGE, value_parser = clap::value_parser!(u32).range(1..))]
     seconds: u32,
     /// The one target to run; all of them otherwise
     target: Option<String>,

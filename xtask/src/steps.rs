@@ -30,7 +30,7 @@ const STEPS: &[Step] = &[
     Step {
         name: "fmt",
         purpose: "formatting",
-        run: || cargo("fmt --all --check"),
+        run: fmt,
     },
     Step {
         name: "clippy",
@@ -152,6 +152,11 @@ fn step_names() -> Vec<&'static str> {
 
 fn cargo(arguments: &str) -> Result<()> {
     process::run(&mut cargo_with(arguments))
+}
+
+fn fmt() -> Result<()> {
+    cargo("fmt --all --check")?;
+    cargo("fmt --manifest-path fuzz/Cargo.toml --check")
 }
 
 fn doc() -> Result<()> {
