@@ -16,7 +16,6 @@ use crate::url::{Side, Url, parse_portal_argument};
 #[command(
     name = "iscsi",
     version,
-    about,
     after_help = "URL: iscsi://host[:port][,tpgt]/target/lun, IPv6 addresses in brackets. Several URLs of one \
 logical unit are several paths to it. Sizes take k, M, G, T (powers of 1024).
 
@@ -43,7 +42,7 @@ pub(crate) struct OutputArgs {
     /// Print the result as JSON.
     #[arg(long, global = true)]
     pub(crate) json: bool,
-    /// Show what happens on standard error: sessions and paths; twice: each PDU as well.
+    /// Show on standard error what happens on the wire: logins, sessions, paths; twice: every PDU.
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
 }
@@ -256,10 +255,20 @@ pub(crate) struct LoginArgs {
     #[arg(short = 'k', long = "key", value_name = "Key=Value", value_parser = parse_offer)]
     pub(crate) keys: Vec<OfferArg>,
     /// Our iSCSI name; made once and kept if not given.
-    #[arg(long, value_name = "NAME", env = "ISCSI_INITIATOR_NAME")]
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "ISCSI_INITIATOR_NAME",
+        hide_env_values = true
+    )]
     pub(crate) initiator_name: Option<IscsiName>,
     /// Name to authenticate with (CHAP). The secret comes from a file or ISCSI_CHAP_SECRET.
-    #[arg(long, value_name = "NAME", env = "ISCSI_CHAP_NAME")]
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "ISCSI_CHAP_NAME",
+        hide_env_values = true
+    )]
     pub(crate) chap_name: Option<String>,
     /// File with our secret; one newline at its end does not count.
     #[arg(long, value_name = "FILE")]
@@ -272,7 +281,12 @@ pub(crate) struct LoginArgs {
     pub(crate) allow_short_secrets: bool,
     /// Name the target must authenticate with (mutual CHAP). The secret comes from a file or
     /// ISCSI_MUTUAL_SECRET.
-    #[arg(long, value_name = "NAME", env = "ISCSI_MUTUAL_NAME")]
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "ISCSI_MUTUAL_NAME",
+        hide_env_values = true
+    )]
     pub(crate) mutual_name: Option<String>,
     /// File with the target's secret; one newline at its end does not count.
     #[arg(long, value_name = "FILE")]

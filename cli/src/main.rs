@@ -73,14 +73,14 @@ fn run(cli: Cli) -> anyhow::Result<()> {
     result
 }
 
-/// Lets the crates below tell what they do: `-v` sessions and paths, `-vv` PDUs, `-vvv`
-/// everything. `RUST_LOG` overrides it.
+/// Lets the crates below tell what they do: `-v` logins, sessions and paths, `-vv` every PDU,
+/// `-vvv` the runtime too. `RUST_LOG` overrides it.
 fn trace(verbose: u8) {
     use tracing_subscriber::EnvFilter;
     let default = match verbose {
         0 => "off",
-        1 => "info",
-        2 => "debug",
+        1 => "info,iscsi=debug,mpio=debug,initiator=debug",
+        2 => "info,iscsi=trace,mpio=trace,initiator=trace",
         _ => "trace",
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));

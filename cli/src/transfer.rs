@@ -348,39 +348,4 @@ impl Reach {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn reach_counts_no_hole() {
-        let reach = Reach::from(100);
-        reach.arrived(110, 10);
-        assert_eq!(reach.bytes(), 0);
-        reach.arrived(130, 10);
-        reach.arrived(100, 10);
-        assert_eq!(reach.bytes(), 20);
-        reach.arrived(120, 10);
-        assert_eq!(reach.bytes(), 40);
-    }
-
-    #[test]
-    fn differences_are_found_at_their_first_byte() {
-        assert_eq!(first_difference(b"abc", b"abc"), None);
-        assert_eq!(first_difference(b"abc", b"aXc"), Some(1));
-        assert_eq!(first_difference(b"abc", b"ab"), Some(2));
-    }
-
-    proptest::proptest! {
-        #[test]
-        fn reach_is_the_first_missing_chunk(order in proptest::sample::subsequence((0_u64..24).collect::<Vec<_>>(), 0..24), seed: u64) {
-            let mut shuffled = order.clone();
-            fastrand::Rng::with_seed(seed).shuffle(&mut shuffled);
-            let reach = Reach::from(7);
-            for chunk in shuffled {
-                reach.arrived(7 + chunk * 3, 3);
-            }
-            let missing = (0..24).find(|chunk| !order.contains(chunk)).unwrap_or(24);
-            proptest::prop_assert_eq!(reach.bytes(), missing * 3);
-        }
-    }
-}
+mod tests;

@@ -16,6 +16,8 @@ pub(crate) struct PathRow {
     pub(crate) group: Option<u16>,
     /// State in one word.
     pub(crate) state: String,
+    /// Whether it carries I/O.
+    pub(crate) usable: bool,
     /// Commands that were answered.
     pub(crate) ios: u64,
     /// Commands that were not.
@@ -28,6 +30,7 @@ pub(crate) fn paths(topology: &Topology) -> Vec<PathRow> {
         path: path.label.clone(),
         group: path.portal_group,
         state: path.state.to_string(),
+        usable: path.state == "active",
         ios: path.completed,
         failed: path.failed,
     };

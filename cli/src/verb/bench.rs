@@ -356,6 +356,7 @@ mod tests {
             path: path.to_owned(),
             group: None,
             state: "active".to_owned(),
+            usable: true,
             ios,
             failed: 0,
         }
