@@ -24,7 +24,11 @@ const PURE: &[Pure] = &[
     },
     Pure {
         crate_dir: "mpio",
-        drivers: &["runtime"],
+        drivers: &["clock"],
+    },
+    Pure {
+        crate_dir: "tests/target",
+        drivers: &["serve", "main"],
     },
 ];
 

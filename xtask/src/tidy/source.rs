@@ -11,7 +11,7 @@ pub(super) struct SourceFile {
     pub(super) path: PathBuf,
     /// Directory of the crate, from the top: `iscsi`, `tests/target`.
     pub(super) crate_dir: String,
-    /// Module path inside the crate's library: empty for `lib.rs`.
+    /// Module path inside the crate: empty for `lib.rs`, `main` for `main.rs`.
     pub(super) module: Vec<String>,
     /// The file holds nothing but tests, benches or examples.
     pub(super) is_test: bool,
@@ -65,10 +65,6 @@ pub(super) fn load(root: &Path) -> Result<Vec<SourceFile>> {
         for path in paths {
             let text = fs::read_to_string(&path)?;
             let inside = path.strip_prefix(root.join(&crate_dir))?;
-            // A crate may hold another one in its folder (tests/target); that one is on its own.
-            if crate_dir == "tests" && inside.starts_with("target") {
-                continue;
-            }
             files.push(SourceFile::new(
                 &crate_dir,
                 &inside.to_string_lossy(),
@@ -76,7 +72,33 @@ pub(super) fn load(root: &Path) -> Result<Vec<SourceFile>> {
             ));
         }
     }
+    mark_test_modules(&mut files);
     Ok(files)
+}
+
+/// A file is test code, too, when its `mod name;` stands under `#[cfg(test)]`.
+fn mark_test_modules(files: &mut [SourceFile]) {
+    let mut modules = Vec::new();
+    for file in files.iter() {
+        for (at, marker) in file.all_code.match_indices("#[cfg(test)]") {
+            let item = file.all_code[at + marker.len()..].split([';', '{']).next();
+            let mut words = item.unwrap_or_default().split_whitespace();
+            if let (Some("mod"), Some(name)) = (words.next(), words.next()) {
+                let mut module = file.module.clone();
+                module.push(name.to_owned());
+                modules.push((file.crate_dir.clone(), module));
+            }
+        }
+    }
+    for file in files.iter_mut() {
+        let is_inside = |(crate_dir, module): &(String, Vec<String>)| {
+            *crate_dir == file.crate_dir && file.module.starts_with(module)
+        };
+        if modules.iter().any(is_inside) {
+            file.is_test = true;
+            file.code.clear();
+        }
+    }
 }
 
 fn crate_dirs(root: &Path) -> Result<Vec<String>> {
@@ -125,7 +147,7 @@ fn module_of(path_in_crate: &str) -> Vec<String> {
     let mut module: Vec<String> = inner.split('/').map(String::from).collect();
     if module
         .last()
-        .is_some_and(|last| matches!(last.as_str(), "mod" | "lib" | "main"))
+        .is_some_and(|last| matches!(last.as_str(), "mod" | "lib"))
     {
         module.pop();
     }
@@ -334,6 +356,21 @@ mod tests {
         assert!(SourceFile::new("iscsi", "src/a/tests/b.rs", "x").is_test);
         assert!(SourceFile::new("iscsi", "examples/a.rs", "x").is_test);
         assert!(!SourceFile::new("tests", "src/a.rs", "x").is_test);
+    }
+
+    #[test]
+    fn files_of_test_modules_are_test_code() {
+        let lib = "#[cfg(test)]\nmod testing;\n#[cfg(test)] mod inline { }\nmod real;";
+        let mut files = [
+            SourceFile::new("mpio", "src/lib.rs", lib),
+            SourceFile::new("mpio", "src/testing.rs", "x"),
+            SourceFile::new("mpio", "src/testing/more.rs", "x"),
+            SourceFile::new("mpio", "src/real.rs", "x"),
+            SourceFile::new("scsi", "src/testing.rs", "x"),
+        ];
+        mark_test_modules(&mut files);
+        let found = files.map(|file| file.is_test);
+        assert_eq!(found, [false, true, true, false, false]);
     }
 
     #[test]
