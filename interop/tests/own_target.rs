@@ -7,7 +7,7 @@ use interop::capture::Capture;
 use interop::foreign::{Ended, Report};
 use interop::own::{Own, TARGET};
 use interop::process::Tool;
-use interop::sandbox::{Sandbox, isolated};
+use interop::sandbox::isolated;
 
 #[test]
 #[ignore = "needs root and real targets; cargo xtask test runs them"]

@@ -69,7 +69,7 @@ const ARROWS: &[Arrows] = &[
     Arrows {
         package: "iscsi-interop",
         uses: &[INITIATOR, TARGET],
-        tests_use: &[INITIATOR],
+        tests_use: &[INITIATOR, ISCSI, SCSI],
     },
     Arrows {
         package: "xtask",
