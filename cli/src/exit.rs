@@ -1,6 +1,6 @@
 //! How a run ends: one number for scripts, a message and a hint for people.
 
-use initiator::{Error, IoError, OutcomeCertainty};
+use initiator::{Error, IoError, OutcomeCertainty, QueryError};
 
 use crate::url::AddressError;
 
@@ -149,7 +149,11 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Status> {
 )]
 fn of_error(error: &Error) -> Status {
     match error {
-        Error::NoPortalReachable { .. } => Status::Unreachable,
+        Error::NoPortalReachable { .. } | Error::NoSession { .. } => Status::Unreachable,
+        Error::Query { source, .. } => match source {
+            QueryError::NoAnswer { .. } => Status::Unreachable,
+            _ => Status::Device,
+        },
         Error::Login { .. } => Status::Login,
         Error::NoSuchTarget { .. } | Error::NoSuchLun { .. } => Status::NotFound,
         Error::Io(io) => of_io(io),
@@ -158,11 +162,12 @@ fn of_error(error: &Error) -> Status {
 }
 
 fn of_io(error: &IoError) -> Status {
-    use initiator::IoErrorKind;
+    use initiator::IoErrorKind as Kind;
     match (error.outcome, error.kind) {
         (OutcomeCertainty::Unknown, _) => Status::Unknown,
-        (_, IoErrorKind::Device) => Status::Device,
-        (_, IoErrorKind::NoPath) => Status::Unreachable,
+        (_, Kind::NoPath | Kind::Transport(_)) => Status::Unreachable,
+        (_, Kind::Misaligned | Kind::OutOfRange | Kind::ReadOnly | Kind::Closed) => Status::Other,
+        _ if error.status.is_some() => Status::Device,
         _ => Status::Other,
     }
 }

@@ -26,13 +26,16 @@ pub(crate) struct PathRow {
 
 /// The paths of a unit as they are now.
 pub(crate) fn paths(topology: &Topology) -> Vec<PathRow> {
-    let row = |path: &initiator::PathView| PathRow {
-        path: path.label.clone(),
+    let row = |path: &initiator::PathSnapshot| PathRow {
+        path: path.label.to_string(),
         group: path.portal_group,
         state: path.state.to_string(),
-        usable: path.state == "active",
-        ios: path.completed,
-        failed: path.failed,
+        usable: path.state.is_usable(),
+        ios: path.stats.ios,
+        failed: path
+            .stats
+            .transport_errors
+            .saturating_add(path.stats.device_errors),
     };
     topology.paths.iter().map(row).collect()
 }
@@ -62,7 +65,7 @@ pub(crate) fn tree(unit: &LogicalUnit) -> Node {
 
 /// The identity that paths are compared by.
 pub(crate) fn identity(unit: &LogicalUnit) -> String {
-    unit.identity().0.clone()
+    unit.identity().to_string()
 }
 
 /// The policy in the words of `--policy`.
@@ -107,10 +110,11 @@ impl From<&SessionSnapshot> for SessionRow {
             answered: key.answered.clone(),
             result: key.result.clone(),
         });
+        let connected = matches!(session.state, initiator::NexusState::Up(_));
         Self {
             portal: session.home.to_string(),
-            connected_to: session.portal.as_ref().map(ToString::to_string),
-            state: session.state.clone(),
+            connected_to: connected.then(|| session.portal.to_string()),
+            state: session.phase.to_owned(),
             isid: session
                 .isid
                 .0
@@ -119,7 +123,10 @@ impl From<&SessionSnapshot> for SessionRow {
                 .collect(),
             tsih: session.tsih.0,
             keys: keys.collect(),
-            last_error: session.last_error.clone(),
+            last_error: session
+                .last_failure
+                .as_ref()
+                .map(|(portal, reason)| format!("{portal}: {reason}")),
         }
     }
 }

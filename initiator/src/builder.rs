@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use auth::Chap;
 use iscsi::login::AuthPolicy;
+use iscsi::session::{Backoff, Keepalive, SessionConfig, Timeouts};
 use iscsi::text::Offer;
 
+use crate::isids::Isids;
 use crate::{
-    AuthError, ChapCredentials, Initiator, IscsiName, LoadBalancePolicy, MutualCredentials,
-    OfferError,
+    AuthError, ChapCredentials, Initiator, IscsiName, Isid, LoadBalancePolicy, MutualCredentials,
+    OfferError, Portal,
 };
 
 /// Most commands in flight of one session.
@@ -27,29 +29,52 @@ pub enum BuildError {
     /// The target is to authenticate itself, and we are not: RFC 7143 §12.1.3 has no such thing.
     #[error("mutual CHAP needs credentials of our own too")]
     MutualAlone,
+    /// Discovery is to authenticate, and there is nothing to do it with.
+    #[error("discovery with CHAP needs CHAP credentials")]
+    DiscoveryAlone,
     /// The alias is empty, longer than 255 bytes, or contains a control character.
     #[error("the alias must have 1 to 255 bytes and no control character")]
     Alias,
     /// Queue depth 0 or above 4096.
     #[error("queue depth {0} is outside 1..=4096")]
     QueueDepth(u16),
+    /// The operating system gave no random bytes for the session identifiers.
+    #[error("the system has no randomness: {0}")]
+    Randomness(String),
 }
 
-/// Settings of an [`Initiator`]; defaults are those of RFC 7143 where it has any.
+/// Whether discovery sessions authenticate.
+///
+/// Discovery tells names and addresses, nothing more; whatever it says, the login to a target
+/// authenticates as configured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum DiscoveryAuth {
+    /// Without, as most targets have it; with the configured CHAP when the target insists.
+    #[default]
+    IfAsked,
+    /// Never.
+    None,
+    /// Always with the configured CHAP; a target that would do without is refused.
+    Chap,
+}
+
+/// Settings of an [`Initiator`].
 #[derive(Debug, Clone)]
-#[allow(dead_code, reason = "stub")]
 pub struct Builder {
     name: IscsiName,
     alias: Option<String>,
     chap: Option<ChapCredentials>,
     mutual: Option<MutualCredentials>,
     short_secrets: bool,
+    discovery_auth: DiscoveryAuth,
     offer: Offer,
     queue_depth: u16,
-    keepalive: (Duration, Duration),
-    policy: LoadBalancePolicy,
-    no_path_timeout: Option<Duration>,
-    io_deadline: Option<Duration>,
+    keepalive: Keepalive,
+    timeouts: Timeouts,
+    isid: Option<Isid>,
+    reconnect_deadline: Option<Duration>,
+    multipath: mpio::Config,
 }
 
 impl Builder {
@@ -60,16 +85,18 @@ impl Builder {
             chap: None,
             mutual: None,
             short_secrets: false,
+            discovery_auth: DiscoveryAuth::default(),
             offer: Offer::default(),
             queue_depth: 128,
-            keepalive: (Duration::from_secs(5), Duration::from_secs(5)),
-            policy: LoadBalancePolicy::ServiceTime,
-            no_path_timeout: None,
-            io_deadline: None,
+            keepalive: Keepalive::default(),
+            timeouts: Timeouts::default(),
+            isid: None,
+            reconnect_deadline: None,
+            multipath: mpio::Config::default(),
         }
     }
 
-    /// InitiatorAlias.
+    /// InitiatorAlias, a name for people.
     #[must_use]
     pub fn alias(mut self, alias: impl Into<String>) -> Self {
         self.alias = Some(alias.into());
@@ -97,6 +124,13 @@ impl Builder {
         self
     }
 
+    /// Whether discovery sessions authenticate.
+    #[must_use]
+    pub fn discovery_auth(mut self, auth: DiscoveryAuth) -> Self {
+        self.discovery_auth = auth;
+        self
+    }
+
     /// Offers `value` for `key` at login.
     ///
     /// # Errors
@@ -116,28 +150,59 @@ impl Builder {
     /// An idle connection is probed after `interval` and given up `timeout` later.
     #[must_use]
     pub fn keepalive(mut self, interval: Duration, timeout: Duration) -> Self {
-        self.keepalive = (interval, timeout);
+        self.keepalive = Keepalive { interval, timeout };
+        self
+    }
+
+    /// Time limits of connecting, login, task management and logout.
+    #[must_use]
+    pub fn timeouts(mut self, timeouts: Timeouts) -> Self {
+        self.timeouts = timeouts;
+        self
+    }
+
+    /// The base of all session identifiers, instead of a random one made by [`Builder::build`].
+    /// The last 16 bits are replaced. With the same base after a restart, sessions reinstate
+    /// those of the life before, and persistent reservations go on to hold.
+    #[must_use]
+    pub fn isid(mut self, base: Isid) -> Self {
+        self.isid = Some(base);
+        self
+    }
+
+    /// A session that does not come back within `deadline` after a loss is given up for good.
+    /// Otherwise it tries for ever.
+    #[must_use]
+    pub fn reconnect_deadline(mut self, deadline: Duration) -> Self {
+        self.reconnect_deadline = Some(deadline);
         self
     }
 
     /// How paths are chosen.
     #[must_use]
     pub fn policy(mut self, policy: LoadBalancePolicy) -> Self {
-        self.policy = policy;
+        self.multipath.policy = policy;
         self
     }
 
     /// How long I/O waits while no path is up.
     #[must_use]
     pub fn no_path_timeout(mut self, timeout: Duration) -> Self {
-        self.no_path_timeout = Some(timeout);
+        self.multipath.no_path_timeout = timeout;
         self
     }
 
     /// How long one I/O may take with all its retries.
     #[must_use]
     pub fn io_deadline(mut self, deadline: Duration) -> Self {
-        self.io_deadline = Some(deadline);
+        self.multipath.io_deadline = deadline;
+        self
+    }
+
+    /// How long one command may take before it is ended (ABORT TASK first).
+    #[must_use]
+    pub fn command_timeout(mut self, timeout: Duration) -> Self {
+        self.multipath.command_timeout = timeout;
         self
     }
 
@@ -156,8 +221,23 @@ impl Builder {
             return Err(BuildError::Alias);
         }
         self.offer.check()?;
-        let _auth = self.auth_policy()?;
-        Ok(Initiator::from_builder(self))
+        let auth = self.auth_policy()?;
+        if self.discovery_auth == DiscoveryAuth::Chap && auth == AuthPolicy::None {
+            return Err(BuildError::DiscoveryAlone);
+        }
+        let isid = match self.isid {
+            Some(base) => base,
+            None => {
+                let entropy =
+                    getrandom::u32().map_err(|error| BuildError::Randomness(error.to_string()))?;
+                Isid::random(entropy, 0)
+            }
+        };
+        Ok(Initiator::new(Settings {
+            isids: Isids::new(isid),
+            auth,
+            builder: self,
+        }))
     }
 
     fn auth_policy(&self) -> Result<AuthPolicy, BuildError> {
@@ -174,5 +254,136 @@ impl Builder {
             Chap::new(ours, mutual)?
         };
         Ok(AuthPolicy::Chap(chap))
+    }
+}
+
+/// What was built: checked, and shared by all that an initiator starts.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    builder: Builder,
+    pub(crate) auth: AuthPolicy,
+    pub(crate) isids: Isids,
+}
+
+impl Settings {
+    pub(crate) const fn name(&self) -> &IscsiName {
+        &self.builder.name
+    }
+
+    pub(crate) const fn offer(&self) -> &Offer {
+        &self.builder.offer
+    }
+
+    pub(crate) const fn timeouts(&self) -> Timeouts {
+        self.builder.timeouts
+    }
+
+    pub(crate) const fn discovery_auth(&self) -> DiscoveryAuth {
+        self.builder.discovery_auth
+    }
+
+    pub(crate) const fn multipath(&self) -> &mpio::Config {
+        &self.builder.multipath
+    }
+
+    /// What one session needs.
+    pub(crate) fn session(
+        &self,
+        target: &IscsiName,
+        portal: Portal,
+        group_portals: Vec<Portal>,
+        isid: Isid,
+    ) -> SessionConfig {
+        let settings = &self.builder;
+        SessionConfig {
+            initiator_alias: settings.alias.clone(),
+            group_portals,
+            auth: self.auth.clone(),
+            offer: settings.offer.clone(),
+            queue_depth: settings.queue_depth,
+            keepalive: settings.keepalive,
+            timeouts: settings.timeouts,
+            backoff: Backoff::default(),
+            give_up_after: settings.reconnect_deadline,
+            ..SessionConfig::new(settings.name.clone(), target.clone(), portal, isid)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Secret;
+
+    fn builder() -> Builder {
+        Initiator::builder("iqn.2001-04.com.example:us".parse().unwrap())
+    }
+
+    fn ours(secret: &str) -> ChapCredentials {
+        ChapCredentials::new("us", Secret::from_text(secret).unwrap())
+    }
+
+    fn theirs(secret: &str) -> MutualCredentials {
+        MutualCredentials {
+            name: None,
+            secret: Secret::from_text(secret).unwrap(),
+        }
+    }
+
+    fn refusal(builder: Builder) -> BuildError {
+        builder.build().unwrap_err()
+    }
+
+    #[test]
+    fn settings_that_cannot_be_are_refused() {
+        assert_eq!(refusal(builder().queue_depth(0)), BuildError::QueueDepth(0));
+        assert_eq!(
+            refusal(builder().queue_depth(4097)),
+            BuildError::QueueDepth(4097)
+        );
+        assert_eq!(refusal(builder().alias("")), BuildError::Alias);
+        assert_eq!(refusal(builder().alias("a\nb")), BuildError::Alias);
+        assert_eq!(
+            refusal(builder().mutual_chap(theirs("tsecret123456"))),
+            BuildError::MutualAlone
+        );
+        assert_eq!(
+            refusal(builder().discovery_auth(DiscoveryAuth::Chap)),
+            BuildError::DiscoveryAlone
+        );
+        let equal = builder()
+            .chap(ours("isecret123456"))
+            .mutual_chap(theirs("isecret123456"));
+        assert!(matches!(refusal(equal), BuildError::Credentials(_)));
+        assert!(matches!(
+            builder().offer("MaxBurstLength", "1"),
+            Err(BuildError::Offer(_))
+        ));
+        assert!(matches!(
+            builder().offer("MaxBurst", "1"),
+            Err(BuildError::Offer(_))
+        ));
+    }
+
+    #[test]
+    fn short_secrets_need_consent() {
+        let short = builder().chap(ours("elevenbytes"));
+        assert!(matches!(refusal(short.clone()), BuildError::Credentials(_)));
+        assert!(short.allow_short_secrets().build().is_ok());
+    }
+
+    #[test]
+    fn every_initiator_gets_a_base_of_its_own() {
+        let base = |initiator: &Initiator| {
+            let name = "iqn.2001-04.com.example:t".parse().unwrap();
+            initiator.settings().isids.lease(Some(&name)).unwrap()
+        };
+        let (one, two) = (builder().build().unwrap(), builder().build().unwrap());
+        // 24 random bits each; a chance of 1 in 16 million to fail.
+        assert_ne!(base(&one), base(&two));
+        assert_eq!(base(&one).0[0], 0x80);
+        let given = Isid::enterprise(0x1234, 9);
+        let fixed = builder().isid(given).build().unwrap();
+        assert_eq!(base(&fixed), Isid::enterprise(0x1234, 0));
     }
 }

@@ -2,14 +2,22 @@
 
 use std::sync::Arc;
 
-use crate::{Builder, DiscoveredTarget, Error, IscsiName, Portal, Target, TargetSpec};
+use iscsi::discovery::DiscoveryConfig;
+use iscsi::login::{AuthPolicy, LoginError, LoginStatus};
+use tokio::task::JoinSet;
+
+use crate::builder::{DiscoveryAuth, Settings};
+use crate::error::login_error;
+use crate::plan::{self, Addresses};
+use crate::{
+    Builder, DiscoveredTarget, Error, Host, IscsiName, Portal, PortalSpec, Target, TargetSpec,
+};
 
 /// An iSCSI initiator: a name, credentials and settings. Cheap to clone; needs a tokio runtime
 /// when used.
 #[derive(Debug, Clone)]
-#[allow(dead_code, reason = "stub")]
 pub struct Initiator {
-    settings: Arc<Builder>,
+    settings: Arc<Settings>,
 }
 
 impl Initiator {
@@ -19,28 +27,155 @@ impl Initiator {
         Builder::new(name)
     }
 
-    pub(crate) fn from_builder(builder: Builder) -> Self {
-        Self {
-            settings: Arc::new(builder),
-        }
+    pub(crate) fn new(settings: Settings) -> Self {
+        let settings = Arc::new(settings);
+        Self { settings }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.settings
     }
 
     /// Asks a portal for its targets (SendTargets=All in a discovery session).
     ///
     /// # Errors
-    /// [`Error::NoPortalReachable`], [`Error::Login`].
-    #[allow(clippy::unused_async, reason = "stub")]
-    pub async fn discover(&self, _portal: &Portal) -> Result<Vec<DiscoveredTarget>, Error> {
-        Err(Error::Unsupported("discovery"))
+    /// [`Error::NoPortalReachable`], [`Error::Login`], [`Error::Discovery`].
+    pub async fn discover(&self, portal: &Portal) -> Result<Vec<DiscoveredTarget>, Error> {
+        let chap = match (self.settings.discovery_auth(), &self.settings.auth) {
+            (DiscoveryAuth::Chap, auth) => return self.ask(portal, auth).await,
+            (DiscoveryAuth::IfAsked, auth @ AuthPolicy::Chap(_)) => Some(auth),
+            (DiscoveryAuth::IfAsked | DiscoveryAuth::None, _) => None,
+        };
+        match (self.ask(portal, &AuthPolicy::None).await, chap) {
+            (Err(Error::Login { source }), Some(auth))
+                if login_error(&source).is_some_and(asks_for_authentication) =>
+            {
+                self.ask(portal, auth).await
+            }
+            (result, _) => result,
+        }
+    }
+
+    /// One discovery session.
+    async fn ask(
+        &self,
+        portal: &Portal,
+        auth: &AuthPolicy,
+    ) -> Result<Vec<DiscoveredTarget>, Error> {
+        let settings = &self.settings;
+        let timeouts = settings.timeouts();
+        let isid = settings
+            .isids
+            .lease(None)
+            .ok_or(Error::TooManyDiscoveries)?;
+        let found = iscsi::net::discover(DiscoveryConfig {
+            initiator_name: settings.name().clone(),
+            portal: portal.clone(),
+            isid,
+            auth: auth.clone(),
+            offer: settings.offer().clone(),
+            connect_timeout: timeouts.connect,
+            timeout: timeouts.login.saturating_add(timeouts.connect),
+        })
+        .await;
+        settings.isids.release(None, isid);
+        found.map_err(Error::of_discovery)
     }
 
     /// Logs in over every portal given, in parallel. At least one must succeed; the others go on
-    /// in the background.
+    /// in the background ([`Target::warnings`] tells which).
     ///
     /// # Errors
-    /// [`Error::NoPortalReachable`], [`Error::Login`], [`Error::NoSuchTarget`].
-    #[allow(clippy::unused_async, reason = "stub")]
-    pub async fn login(&self, _target: TargetSpec) -> Result<Target, Error> {
-        Err(Error::Unsupported("login"))
+    /// [`Error::NoPortalReachable`], [`Error::Login`], [`Error::NoSuchTarget`]; with
+    /// [`TargetSpec::all_portals`] those of [`Initiator::discover`] too.
+    pub async fn login(&self, target: TargetSpec) -> Result<Target, Error> {
+        let TargetSpec {
+            name,
+            portals,
+            all_portals,
+        } = target;
+        if portals.is_empty() {
+            return Err(Error::NoPortal);
+        }
+        let portals = if all_portals {
+            self.all_portals(&name, portals).await?
+        } else {
+            portals
+        };
+        Target::login(Arc::clone(&self.settings), name, portals).await
     }
+
+    /// The portals given, and all others that the target lists.
+    async fn all_portals(
+        &self,
+        name: &IscsiName,
+        given: Vec<PortalSpec>,
+    ) -> Result<Vec<PortalSpec>, Error> {
+        let (asked, found) = self.first_answer(&given).await?;
+        let listed = found.into_iter().find(|target| target.name == *name);
+        let Some(DiscoveredTarget { portals, .. }) = listed else {
+            return Err(Error::NoSuchTarget {
+                target: name.clone(),
+                portal: asked,
+                reason: "not listed by SendTargets",
+            });
+        };
+        let mut addresses = Addresses::new();
+        for portal in given
+            .iter()
+            .map(|given| &given.portal)
+            .chain(portals.iter().map(|(portal, _)| portal))
+        {
+            if let Host::Name(host) = &portal.host
+                && !addresses.contains_key(portal)
+            {
+                // A name that does not resolve fails later, where its portal is used.
+                let resolved = tokio::net::lookup_host((host.as_str(), portal.port)).await;
+                let resolved = resolved.map(Iterator::collect).unwrap_or_default();
+                addresses.insert(portal.clone(), resolved);
+            }
+        }
+        Ok(plan::merge(given, &portals, &addresses))
+    }
+
+    /// Asks all portals at once and takes the first answer, so that one that is away costs
+    /// nothing.
+    async fn first_answer(
+        &self,
+        given: &[PortalSpec],
+    ) -> Result<(Portal, Vec<DiscoveredTarget>), Error> {
+        let mut questions = JoinSet::new();
+        for PortalSpec { portal, .. } in given {
+            let (this, portal) = (self.clone(), portal.clone());
+            questions.spawn(async move {
+                let found = this.discover(&portal).await;
+                found.map(|found| (portal, found))
+            });
+        }
+        let mut tried = Vec::new();
+        let mut told = None;
+        while let Some(answer) = questions.join_next().await {
+            match answer {
+                Ok(Ok(found)) => return Ok(found),
+                Ok(Err(Error::NoPortalReachable { tried: one, .. })) => tried.extend(one),
+                Ok(Err(error)) => told = told.or(Some(error)),
+                // A task of ours that was cancelled: the runtime is shutting down.
+                Err(_) => {}
+            }
+        }
+        Err(told.unwrap_or(Error::NoPortalReachable {
+            target: None,
+            tried,
+        }))
+    }
+}
+
+/// Whether a login without authentication was refused for that.
+fn asks_for_authentication(error: &LoginError) -> bool {
+    if let LoginError::Rejected { status, .. } = error {
+        return *status == LoginStatus::AUTHENTICATION_FAILURE
+            || *status == LoginStatus::AUTHORIZATION_FAILURE;
+    }
+    matches!(error, LoginError::Auth { .. })
 }

@@ -7,19 +7,32 @@
 
 mod builder;
 mod error;
+mod event;
 mod initiator;
-mod placeholder;
+mod isids;
+mod plan;
+mod query;
 mod target;
 
 pub use auth::{AuthError, ChapAlgorithm, ChapCredentials, MutualCredentials, Secret};
-pub use builder::{BuildError, Builder};
+pub use builder::{BuildError, Builder, DiscoveryAuth};
 pub use error::Error;
+pub use event::{Event, EventReceiver};
 pub use initiator::Initiator;
 pub use iscsi::discovery::DiscoveredTarget;
 pub use iscsi::name::{
     Host, IscsiName, Isid, NameError, Portal, PortalError, PortalGroupTag, Tsih,
 };
+pub use iscsi::net::{ConnectError, ConnectErrorKind};
+pub use iscsi::session::{LossReason, SessionSnapshot, Timeouts};
 pub use iscsi::text::{ConnectionParams, NegotiatedKey, OfferError, SessionParams};
-pub use placeholder::*;
-pub use scsi::{Bytes, IoBuf, Lun};
-pub use target::{EventReceiver, LunDescription, PortalSpec, Target, TargetSpec};
+pub use mpio::{
+    AssembleError, Geometry, IoError, IoErrorKind, LoadBalancePolicy, LuIdentity, OutcomeCertainty,
+    PathId, PathSnapshot, PathState, PathStats, Topology,
+};
+pub use query::QueryError;
+pub use scsi::{Bytes, Cdb, Command, DataPhase, IoBuf, Lun, NexusState, ScsiAnswer, TaskAttribute};
+pub use target::{LunDescription, PortalSpec, Target, TargetSpec};
+
+/// A logical unit over all sessions of a target.
+pub type LogicalUnit = mpio::LogicalUnit<iscsi::net::LunNexus, mpio::TokioClock>;

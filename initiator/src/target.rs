@@ -1,8 +1,29 @@
 //! A target that is logged in to, over one or more sessions.
+//!
+//! One session per portal, each reconnecting by itself. Every logical unit takes all sessions as
+//! its paths, those that are not up yet included. Sessions that turn out to be of one portal
+//! group learn each other's portals, so that any of them can be the fence of another.
 
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use iscsi::net::{ConnectError, ConnectErrorKind, LunNexus, SessionHandle};
+use mpio::{MAX_PATHS, PathSpec, TokioClock};
+use scsi::NexusState;
+use tokio::sync::broadcast;
+use tokio::task::JoinSet;
+
+use crate::builder::Settings;
+use crate::event::{EVENTS_KEPT, Event, EventReceiver};
+use crate::query::{self, QueryError};
 use crate::{
-    Error, Geometry, IscsiName, LogicalUnit, Lun, Portal, PortalGroupTag, SessionSnapshot,
+    Error, Geometry, IscsiName, Isid, LogicalUnit, LuIdentity, Lun, Portal, PortalGroupTag,
+    SessionSnapshot, plan,
 };
+
+/// How long a login waits for the other portals once one has logged in. They go on afterwards.
+const GRACE: Duration = Duration::from_secs(2);
 
 /// One portal to log in through.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,6 +32,13 @@ pub struct PortalSpec {
     pub portal: Portal,
     /// Its portal group, when known.
     pub group: Option<PortalGroupTag>,
+}
+
+impl From<Portal> for PortalSpec {
+    fn from(portal: Portal) -> Self {
+        let group = None;
+        Self { portal, group }
+    }
 }
 
 /// Which target, over which portals.
@@ -36,85 +64,405 @@ pub struct LunDescription {
     pub product: String,
     /// Product revision level.
     pub revision: String,
-    /// Peripheral device type (SPC-4 table 142): 0 is a disk.
+    /// Peripheral device type (SPC-4 §6.6.2): 0 is a disk.
     pub device_type: u8,
     /// Size and block size; `None` when it is no block device or not ready.
     pub geometry: Option<Geometry>,
-    /// The identity that paths are compared by, for people.
-    pub identity: Option<String>,
+    /// The identity that paths are compared by; `None` when it could not be asked for.
+    pub identity: Option<LuIdentity>,
 }
 
-/// A target with its sessions. Dropping it does not log out; call [`Target::logout`].
+/// A target with its sessions.
+///
+/// Call [`Target::logout`] when done. Dropped instead, its sessions log out in the background as
+/// soon as its logical units are gone too.
 #[derive(Debug)]
-pub struct Target(());
+pub struct Target {
+    shared: Arc<Shared>,
+    warnings: Vec<(Portal, Error)>,
+    /// Passes events on; ends with the target.
+    tasks: Mutex<JoinSet<()>>,
+}
 
-/// Receives what happens to sessions and paths, in words for people.
 #[derive(Debug)]
-pub struct EventReceiver(());
+struct Shared {
+    settings: Arc<Settings>,
+    name: IscsiName,
+    paths: Vec<Path>,
+    /// Assembled units. Two for one LUN would not know of each other's uncertain writes.
+    units: tokio::sync::Mutex<BTreeMap<Lun, LogicalUnit>>,
+    events: broadcast::Sender<Event>,
+}
 
-impl EventReceiver {
-    /// The next event; `None` when nothing more can happen. Its `Display` is one line.
-    #[allow(clippy::unused_async, reason = "stub")]
-    pub async fn recv(&mut self) -> Option<String> {
-        None
+/// One session.
+#[derive(Debug)]
+struct Path {
+    portal: Portal,
+    /// As given or listed; what the login says is better.
+    group: Option<PortalGroupTag>,
+    isid: Isid,
+    handle: SessionHandle,
+}
+
+impl Path {
+    /// Its portal group as far as known.
+    fn group(&self) -> Option<PortalGroupTag> {
+        let snapshot = self.handle.snapshot();
+        snapshot.session.target_portal_group_tag.or(self.group)
+    }
+
+    fn is_up(&self) -> bool {
+        matches!(self.handle.snapshot().state, NexusState::Up(_))
     }
 }
 
-#[allow(clippy::unused_async, clippy::unused_self, reason = "stub")]
 impl Target {
+    /// Starts all sessions and waits for the first, a little for the others.
+    pub(crate) async fn login(
+        settings: Arc<Settings>,
+        name: IscsiName,
+        portals: Vec<PortalSpec>,
+    ) -> Result<Self, Error> {
+        let shared = Arc::new(Shared::start(settings, name, portals)?);
+        let target = Self {
+            tasks: Mutex::new(shared.follow_sessions()),
+            warnings: Vec::new(),
+            shared,
+        };
+        let failures = target.first_attempts().await;
+        if !target.shared.paths.iter().any(Path::is_up) {
+            let name = target.shared.name.clone();
+            // Nothing is up, so this takes no time.
+            let _ = target.logout().await;
+            return Err(Error::of_logins(&name, failures));
+        }
+        target.shared.regroup();
+        let failed = |error: ConnectError| {
+            let portal = error.portal.clone();
+            (portal, Error::of_login(&target.shared.name, error))
+        };
+        let warnings = failures.into_iter().map(failed).collect();
+        Ok(Self { warnings, ..target })
+    }
+
+    /// Waits for the first attempt of every session, but not long once one is up. Returns how
+    /// the others fared so far.
+    async fn first_attempts(&self) -> Vec<ConnectError> {
+        let paths = &self.shared.paths;
+        let mut attempts = JoinSet::new();
+        for (index, path) in paths.iter().enumerate() {
+            let handle = path.handle.clone();
+            attempts.spawn(async move { (index, handle.first_attempt().await) });
+        }
+        let mut outcomes: Vec<Option<Result<(), ConnectError>>> = vec![None; paths.len()];
+        let mut patience: Option<std::pin::Pin<Box<tokio::time::Sleep>>> = None;
+        loop {
+            let attempt = tokio::select! {
+                attempt = attempts.join_next() => attempt,
+                () = async { match &mut patience {
+                    Some(patience) => patience.await,
+                    None => std::future::pending().await,
+                } } => None,
+            };
+            let Some(attempt) = attempt else { break };
+            // A task of ours that was cancelled: the runtime is shutting down.
+            let Ok((index, outcome)) = attempt else {
+                continue;
+            };
+            if outcome.is_ok() && patience.is_none() {
+                patience = Some(Box::pin(tokio::time::sleep(GRACE)));
+            }
+            if let Some(slot) = outcomes.get_mut(index) {
+                *slot = Some(outcome);
+            }
+        }
+        let failure = |(path, outcome): (&Path, Option<Result<(), ConnectError>>)| match outcome {
+            Some(outcome) => outcome.err(),
+            None => Some(ConnectError {
+                portal: path.portal.clone(),
+                target: Some(self.shared.name.clone()),
+                kind: ConnectErrorKind::Timeout {
+                    stage: path.handle.snapshot().phase,
+                    limit: GRACE,
+                },
+            }),
+        };
+        paths.iter().zip(outcomes).filter_map(failure).collect()
+    }
+
     /// Its name.
     #[must_use]
     pub fn name(&self) -> &IscsiName {
-        todo!("the initiator crate is a stub")
+        &self.shared.name
     }
 
-    /// Portals that did not log in, with the reason.
+    /// Portals that had not logged in when [`crate::Initiator::login`] returned, with the reason.
+    /// They are tried further; [`Target::sessions`] tells how they fare now.
     #[must_use]
-    pub fn warnings(&self) -> Vec<(Portal, Error)> {
-        Vec::new()
+    pub fn warnings(&self) -> &[(Portal, Error)] {
+        &self.warnings
     }
 
     /// The target's logical units (REPORT LUNS).
     ///
     /// # Errors
-    /// [`Error::Io`].
+    /// [`Error::Query`], [`Error::NoSession`].
     pub async fn luns(&self) -> Result<Vec<Lun>, Error> {
-        Err(Error::Unsupported("REPORT LUNS"))
+        let asked = self.on_some_path(Lun::ZERO, async |nexus| query::report_luns(nexus).await);
+        asked.await
     }
 
     /// What a logical unit is. Works for devices that are no disks too.
     ///
     /// # Errors
-    /// [`Error::NoSuchLun`], [`Error::Io`].
-    pub async fn describe_lun(&self, _lun: Lun) -> Result<LunDescription, Error> {
-        Err(Error::Unsupported("INQUIRY"))
+    /// [`Error::NoSuchLun`], [`Error::Query`], [`Error::NoSession`].
+    pub async fn describe_lun(&self, lun: Lun) -> Result<LunDescription, Error> {
+        let no_such_lun = || Error::NoSuchLun {
+            target: self.shared.name.clone(),
+            lun,
+        };
+        let asked = self.on_some_path(lun, async |nexus| {
+            let inquiry = query::inquiry(nexus).await?;
+            Ok((inquiry, nexus.clone()))
+        });
+        let (inquiry, nexus) = match asked.await {
+            Ok(answer) => answer,
+            Err(Error::Query { source, .. }) if source.says_no_lun() => return Err(no_such_lun()),
+            Err(error) => return Err(error),
+        };
+        if !inquiry.is_present() {
+            return Err(no_such_lun());
+        }
+        // A unit that is not ready has no size to tell, and is described all the same.
+        let config = self.shared.settings.multipath();
+        let (identity, geometry) = match mpio::describe(&nexus, &TokioClock, config).await {
+            Ok(found) => (Some(found.identity), found.geometry),
+            Err(_) => (None, None),
+        };
+        Ok(LunDescription {
+            lun,
+            vendor: inquiry.vendor,
+            product: inquiry.product,
+            revision: inquiry.revision,
+            device_type: inquiry.device_type.0,
+            geometry,
+            identity,
+        })
     }
 
-    /// One logical unit over all paths.
+    /// Asks over the first session that is up; over the next when that one gives no answer.
+    async fn on_some_path<T>(
+        &self,
+        lun: Lun,
+        ask: impl AsyncFn(&LunNexus) -> Result<T, QueryError>,
+    ) -> Result<T, Error> {
+        let target = || self.shared.name.clone();
+        let mut last = Error::NoSession { target: target() };
+        for path in self.shared.paths.iter().filter(|path| path.is_up()) {
+            let source = match ask(&path.handle.nexus(lun)).await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => error,
+            };
+            let over = !source.is_of_path();
+            let target = target();
+            last = Error::Query {
+                target,
+                lun,
+                source,
+            };
+            if over {
+                break;
+            }
+        }
+        Err(last)
+    }
+
+    /// One logical unit over all sessions. Asked for again, it is the same unit until it was
+    /// closed.
     ///
     /// # Errors
-    /// [`Error::NoSuchLun`], [`Error::Assemble`], [`Error::Io`].
-    pub async fn logical_unit(&self, _lun: Lun) -> Result<LogicalUnit, Error> {
-        Err(Error::Unsupported("logical units"))
+    /// [`Error::NoSuchLun`], [`Error::Assemble`], [`Error::NoSession`].
+    pub async fn logical_unit(&self, lun: Lun) -> Result<LogicalUnit, Error> {
+        let shared = &self.shared;
+        let mut units = shared.units.lock().await;
+        if let Some(unit) = units.get(&lun).filter(|unit| !unit.is_closed()) {
+            return Ok(unit.clone());
+        }
+        let config = shared.settings.multipath().clone();
+        let assembled = LogicalUnit::assemble(shared.path_specs(lun), config, TokioClock).await;
+        let (unit, maintenance) =
+            assembled.map_err(|error| Error::of_assembly(&shared.name, lun, error))?;
+        // It outlives the target if the unit does.
+        tokio::spawn(maintenance);
+        let mut happenings = unit.events();
+        let events = shared.events.clone();
+        self.tasks().spawn(async move {
+            while let Some(mpio::Event { kind: event, .. }) = happenings.recv().await {
+                // No receiver is fine.
+                let _ = events.send(Event::Unit { lun, event });
+            }
+        });
+        units.insert(lun, unit.clone());
+        Ok(unit)
     }
 
-    /// All sessions, including those that are not up, with their last error.
+    /// All sessions, including those that are not up, with their last failure.
     #[must_use]
     pub fn sessions(&self) -> Vec<SessionSnapshot> {
-        Vec::new()
+        let snapshot = |path: &Path| path.handle.snapshot();
+        self.shared.paths.iter().map(snapshot).collect()
     }
 
     /// What happens from now on.
     #[must_use]
     pub fn events(&self) -> EventReceiver {
-        EventReceiver(())
+        EventReceiver(self.shared.events.subscribe())
     }
 
-    /// Logs every session out, bounded in time. Flushing is the caller's business.
+    /// Closes the logical units and logs every session out, bounded in time. Flushing is the
+    /// caller's business.
     ///
     /// # Errors
-    /// [`Error::Login`]-like failures of a session that would not end cleanly.
+    /// [`Error::Logout`] for sessions that did not end in time.
     pub async fn logout(self) -> Result<(), Error> {
-        Ok(())
+        let shared = &self.shared;
+        // Twice: for commands under way, and for the answer to the Logout.
+        let limit = shared.settings.timeouts().logout.saturating_mul(2);
+        let units = std::mem::take(&mut *shared.units.lock().await);
+        let mut closing = JoinSet::new();
+        for unit in units.into_values() {
+            closing.spawn(async move { unit.close().await });
+        }
+        // What does not end in time ends with its session.
+        let _ = tokio::time::timeout(limit, async {
+            while closing.join_next().await.is_some() {}
+        })
+        .await;
+        let mut leaving = JoinSet::new();
+        for (index, path) in shared.paths.iter().enumerate() {
+            let handle = path.handle.clone();
+            leaving.spawn(async move {
+                let left = tokio::time::timeout(limit, handle.logout()).await;
+                (index, left.is_ok())
+            });
+        }
+        let mut left = vec![false; shared.paths.len()];
+        while let Some(done) = leaving.join_next().await {
+            if let Ok((index, true)) = done
+                && let Some(left) = left.get_mut(index)
+            {
+                *left = true;
+            }
+        }
+        let mut portals = Vec::new();
+        for (path, left) in shared.paths.iter().zip(left) {
+            if left {
+                shared.settings.isids.release(Some(&shared.name), path.isid);
+            } else {
+                portals.push(path.portal.clone());
+            }
+        }
+        if portals.is_empty() {
+            return Ok(());
+        }
+        let target = shared.name.clone();
+        Err(Error::Logout { target, portals })
+    }
+
+    fn tasks(&self) -> std::sync::MutexGuard<'_, JoinSet<()>> {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Shared {
+    /// Starts a session per portal; waits for none.
+    fn start(
+        settings: Arc<Settings>,
+        name: IscsiName,
+        portals: Vec<PortalSpec>,
+    ) -> Result<Self, Error> {
+        let too_many = |given, max| Error::TooManySessions {
+            target: name.clone(),
+            given,
+            max,
+        };
+        if portals.len() > MAX_PATHS {
+            return Err(too_many(portals.len(), MAX_PATHS));
+        }
+        let groups: Vec<_> = portals.iter().map(|it| (&it.portal, it.group)).collect();
+        let mut paths = Vec::with_capacity(portals.len());
+        for (index, PortalSpec { portal, group }) in portals.iter().enumerate() {
+            let isid = settings.isids.lease(Some(&name));
+            let isid = isid.ok_or_else(|| too_many(portals.len(), 0))?;
+            let peers = plan::peers(&groups, index);
+            let config = settings.session(&name, portal.clone(), peers, isid);
+            paths.push(Path {
+                portal: portal.clone(),
+                group: *group,
+                isid,
+                handle: SessionHandle::start(config),
+            });
+        }
+        Ok(Self {
+            settings,
+            paths,
+            units: tokio::sync::Mutex::default(),
+            events: broadcast::Sender::new(EVENTS_KEPT),
+            name,
+        })
+    }
+
+    /// Passes the sessions' events on, and looks at the portal groups again after each login.
+    fn follow_sessions(self: &Arc<Self>) -> JoinSet<()> {
+        let mut tasks = JoinSet::new();
+        for path in &self.paths {
+            let mut happenings = path.handle.events();
+            let (this, portal) = (Arc::downgrade(self), path.portal.clone());
+            tasks.spawn(async move {
+                while let Some(event) = happenings.recv().await {
+                    let Some(this) = Weak::upgrade(&this) else {
+                        return;
+                    };
+                    if matches!(event, iscsi::session::Event::LoggedIn { .. }) {
+                        this.regroup();
+                    }
+                    let portal = portal.clone();
+                    // No receiver is fine.
+                    let _ = this.events.send(Event::Session { portal, event });
+                }
+            });
+        }
+        tasks
+    }
+
+    /// Sessions of one portal group learn each other's portals.
+    fn regroup(&self) {
+        let groups: Vec<_> = self
+            .paths
+            .iter()
+            .map(|it| (&it.portal, it.group()))
+            .collect();
+        for (index, path) in self.paths.iter().enumerate() {
+            for portal in plan::peers(&groups, index) {
+                path.handle.add_group_portal(portal);
+            }
+        }
+    }
+
+    /// All sessions as paths of a logical unit.
+    fn path_specs(&self, lun: Lun) -> Vec<PathSpec<LunNexus>> {
+        let spec = |(index, path): (usize, &Path)| {
+            let before = self.paths.iter().take(index);
+            let label = match before.filter(|other| other.portal == path.portal).count() {
+                0 => path.portal.to_string(),
+                nth => format!("{} #{}", path.portal, nth + 1),
+            };
+            PathSpec {
+                nexus: path.handle.nexus(lun),
+                portal_group: path.group().map(|tag| tag.0),
+                label,
+            }
+        };
+        self.paths.iter().enumerate().map(spec).collect()
     }
 }

@@ -50,7 +50,7 @@ pub use config::Config;
 pub use error::{AssembleError, IoError, IoErrorKind, OutcomeCertainty, ProbeError};
 pub use event::{EVENTS_QUEUED, Event, EventKind, EventReceiver};
 pub use identity::{DesignatorKind, Difference, LuDesignator, LuIdentity};
-pub use logical_unit::{Geometry, LogicalUnit};
+pub use logical_unit::{Description, Geometry, LogicalUnit, describe};
 pub use path::{MAX_PATHS, PathId, PathSpec, PathState};
 pub use runtime::Maintenance;
 pub use select::{LoadBalancePolicy, PathView, Turn, UnknownPolicy, select};

@@ -51,6 +51,52 @@ impl Geometry {
         // Bounded when the capacity was read; cannot overflow.
         self.blocks.saturating_mul(self.block_bytes as u64)
     }
+
+    fn of(profile: &Profile, max_transfer_bytes: u64, read_only: bool) -> Self {
+        let optimal = profile.optimal_transfer.map(u64::from);
+        Self {
+            block_bytes: profile.block_bytes,
+            blocks: profile.blocks,
+            physical_block_bytes: profile.physical_block_bytes,
+            optimal_transfer_bytes: optimal
+                .map(|blocks| blocks.saturating_mul(profile.block_bytes.into())),
+            max_transfer_bytes,
+            read_only,
+        }
+    }
+}
+
+/// What one path shows of the unit behind it, block device or not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Description {
+    /// Who it is.
+    pub identity: LuIdentity,
+    /// Peripheral device type (SPC-4 §6.6.2).
+    pub device_type: u8,
+    /// Size and limits; `None` when it has no blocks.
+    pub geometry: Option<Geometry>,
+}
+
+/// Looks at the unit behind one path, as [`LogicalUnit::assemble`] does, without making anything
+/// of it.
+///
+/// # Errors
+/// [`ProbeError`] when the path is down or the unit does not answer well.
+pub async fn describe<N: Nexus, C: Clock>(
+    nexus: &N,
+    clock: &C,
+    config: &Config,
+) -> Result<Description, ProbeError> {
+    let profile = look_at(nexus, config, clock).await.profile?;
+    let max_transfer_bytes = u64::try_from(nexus.max_transfer_bytes()).unwrap_or(u64::MAX);
+    let geometry = is_block_device(profile.device_type)
+        .then(|| Geometry::of(&profile, max_transfer_bytes, profile.read_only));
+    Ok(Description {
+        device_type: profile.device_type.0,
+        identity: profile.identity,
+        geometry,
+    })
 }
 
 /// A logical unit over one or more paths. Cheap to clone; all clones are one unit.
@@ -139,17 +185,8 @@ impl<N: Nexus, C: Clock> LogicalUnit<N, C> {
     #[must_use]
     pub fn geometry(&self) -> Geometry {
         let unit = self.unit();
-        let profile = &unit.profile;
-        let optimal = profile.optimal_transfer.map(u64::from);
-        Geometry {
-            block_bytes: profile.block_bytes,
-            blocks: profile.blocks,
-            physical_block_bytes: profile.physical_block_bytes,
-            optimal_transfer_bytes: optimal
-                .map(|blocks| blocks.saturating_mul(profile.block_bytes.into())),
-            max_transfer_bytes: unit.table.load().max_transfer_bytes,
-            read_only: unit.read_only(),
-        }
+        let max_transfer_bytes = unit.table.load().max_transfer_bytes;
+        Geometry::of(&unit.profile, max_transfer_bytes, unit.read_only())
     }
 
     /// Who it is.
@@ -302,6 +339,12 @@ impl<N: Nexus, C: Clock> LogicalUnit<N, C> {
             unit.changes.after(seen).await;
         }
         unit.events.close();
+    }
+
+    /// Whether it was closed, through any of its clones.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.unit().closing()
     }
 
     /// The first block of an I/O, if the unit has what is asked for.

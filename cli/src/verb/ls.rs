@@ -117,7 +117,9 @@ fn show(context: &Context, targets: &[(IscsiName, Vec<LunDescription>)]) -> anyh
                 unit.revision.trim().to_owned(),
                 geometry.map_or_else(dash, |geometry| human(block::capacity(geometry))),
                 geometry.map_or_else(dash, |geometry| geometry.block_bytes.to_string()),
-                unit.identity.clone().unwrap_or_else(dash),
+                unit.identity
+                    .as_ref()
+                    .map_or_else(dash, ToString::to_string),
             ]
         })
     });
@@ -181,7 +183,7 @@ impl From<&LunDescription> for UnitJson {
             revision: unit.revision.trim().to_owned(),
             bytes: unit.geometry.as_ref().map(block::capacity),
             block_bytes: unit.geometry.as_ref().map(|geometry| geometry.block_bytes),
-            identity: unit.identity.clone(),
+            identity: unit.identity.as_ref().map(ToString::to_string),
         }
     }
 }

@@ -1,0 +1,99 @@
+//! What happens to a target's sessions and paths, in one stream, for people and programs.
+
+use std::fmt;
+
+use tokio::sync::broadcast;
+
+use crate::{Lun, Portal};
+
+/// Events kept for a slow reader.
+pub(crate) const EVENTS_KEPT: usize = 256;
+
+/// Something that happened. Its `Display` is one line.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum Event {
+    /// To a session.
+    Session {
+        /// Its home portal.
+        portal: Portal,
+        /// What.
+        event: iscsi::session::Event,
+    },
+    /// To the paths of a logical unit.
+    Unit {
+        /// Which.
+        lun: Lun,
+        /// What.
+        event: mpio::EventKind,
+    },
+    /// The reader was too slow; so many events are lost.
+    Missed {
+        /// How many.
+        count: u64,
+    },
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Session { portal, event } => write!(f, "session over {portal}: {}", Words(event)),
+            Self::Unit { lun, event } => write!(f, "LUN {lun}: {event}"),
+            Self::Missed { count } => write!(f, "{count} events were missed"),
+        }
+    }
+}
+
+/// A session's event in words.
+struct Words<'a>(&'a iscsi::session::Event);
+
+impl fmt::Display for Words<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use iscsi::session::Event as It;
+        match self.0 {
+            It::LoggedIn { portal, .. } => write!(f, "logged in through {portal}"),
+            It::Lost { reason, .. } => write!(f, "lost: {reason}"),
+            It::AttemptFailed {
+                portal,
+                reason,
+                next_in,
+            } => write!(f, "no login at {portal}: {reason}; again in {next_in:.1?}"),
+            It::Redirected {
+                from,
+                to,
+                permanent,
+            } => {
+                let term = if *permanent { "permanently" } else { "for now" };
+                write!(f, "{from} sends us to {to} {term}")
+            }
+            It::Fenced { .. } => f.write_str("all that was under way before is over"),
+            It::CommandTimedOut {
+                lun,
+                operation_code,
+            } => write!(
+                f,
+                "no answer in time to command {operation_code:#04x} of LUN {lun}"
+            ),
+            It::Async { event, name, lun } => {
+                write!(f, "Async Message {event} ({name}), LUN {lun}")
+            }
+            It::Closed { reason } => write!(f, "closed: {reason}"),
+            other => write!(f, "{other:?}"),
+        }
+    }
+}
+
+/// Receives the events of a target from the moment it was made.
+#[derive(Debug)]
+pub struct EventReceiver(pub(crate) broadcast::Receiver<Event>);
+
+impl EventReceiver {
+    /// The next event; `None` when the target is gone. May be dropped without losing an event.
+    pub async fn recv(&mut self) -> Option<Event> {
+        match self.0.recv().await {
+            Ok(event) => Some(event),
+            Err(broadcast::error::RecvError::Lagged(count)) => Some(Event::Missed { count }),
+            Err(broadcast::error::RecvError::Closed) => None,
+        }
+    }
+}
