@@ -35,7 +35,7 @@ const STEPS: &[Step] = &[
     Step {
         name: "clippy",
         purpose: "lints, everywhere, as errors",
-        run: || cargo("clippy --workspace --all-targets -- -D warnings"),
+        run: || cargo("clippy --workspace --all-targets --keep-going -- -D warnings"),
     },
     Step {
         name: "tidy",
@@ -160,6 +160,7 @@ fn fmt() -> Result<()> {
 }
 
 fn doc() -> Result<()> {
-    let mut command = cargo_with("doc --workspace --no-deps --document-private-items --quiet");
+    let mut command =
+        cargo_with("doc --workspace --no-deps --document-private-items --quiet --keep-going");
     process::run(command.env("RUSTDOCFLAGS", "-D warnings"))
 }
