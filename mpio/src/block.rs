@@ -67,6 +67,7 @@ pub(crate) async fn run<N: Nexus, C: Clock>(
                     }
                     Pick::OnlyAvoided => attempt.exhausted(unit.clock.now()),
                     Pick::Nowhere(every) => attempt.no_path(unit.clock.now(), every),
+                    Pick::Never => attempt.no_path_ever(),
                 }
             }
             Step::AwaitFence(until) => {
@@ -130,17 +131,22 @@ async fn send<N: Nexus, C: Clock>(
     tally(path, &completion.outcome, is_read, bytes);
     path.counters
         .latency(now.saturating_duration_since(started));
-    let carried_by = completion.incarnation;
+    // An unanswered command speaks for the life it was meant for. Whatever was sent in a later
+    // one (by a nexus that ignores `only_in`) needs that one's fence.
+    let (of_trouble, of_hold) = match &completion.outcome {
+        Outcome::Answered(_) => (completion.incarnation, completion.incarnation),
+        Outcome::Failed(_) => (life, life.max(completion.incarnation)),
+    };
     let aftermath = attempt.completed(now, path.id, completion.outcome);
     let range = underway.range.take();
     // The range before the report: once the path is known to be bad, no write slips in.
     let hold = range.filter(|_| aftermath.hold).map(|range| {
         let holds = &unit.holds;
-        holds.hold(range, path.id, carried_by, Cause::Lost, now)
+        holds.hold(range, path.id, of_hold, Cause::Lost, now)
     });
     if let Some(trouble) = aftermath.trouble {
         path.report(Report {
-            incarnation: carried_by,
+            incarnation: of_trouble,
             trouble,
         });
     }

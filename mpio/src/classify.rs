@@ -269,6 +269,11 @@ pub(crate) fn is_illegal_request(sense: &[u8]) -> bool {
     SenseData::parse(sense).is_ok_and(|sense| sense.key == SenseKey::ILLEGAL_REQUEST)
 }
 
+/// Whether sense data say INVALID COMMAND OPERATION CODE.
+pub(crate) fn is_unknown_command(sense: &[u8]) -> bool {
+    SenseData::parse(sense).is_ok_and(|sense| sense_triple(&sense) == (0x5, 0x20, 0x00))
+}
+
 /// Sense data for people, whatever they are.
 pub(crate) fn sense_in_words(sense: &[u8]) -> impl fmt::Display + '_ {
     Words(sense)
@@ -284,3 +289,6 @@ impl fmt::Display for Words<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

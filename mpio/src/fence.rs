@@ -214,3 +214,6 @@ impl Holds {
         before.saturating_sub(table.holds.len())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,6 +12,7 @@ use scsi::{
 };
 
 use crate::block::{self, Request};
+use crate::classify::is_unknown_command;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::error::{AssembleError, IoError, IoErrorKind, ProbeError};
@@ -239,7 +240,8 @@ impl<N: Nexus, C: Clock> LogicalUnit<N, C> {
         }
     }
 
-    /// Makes everything written durable (SYNCHRONIZE CACHE of the whole unit).
+    /// Makes everything written durable (SYNCHRONIZE CACHE of the whole unit). A device that does
+    /// not know the command has no cache that could be flushed; that counts as done.
     ///
     /// # Errors
     /// See [`IoErrorKind`].
@@ -255,13 +257,15 @@ impl<N: Nexus, C: Clock> LogicalUnit<N, C> {
             expected: None,
             lba: None,
         };
-        let (result, _) = block::run(unit, &request, DataPhase::None).await;
-        result.map(|_| ())
+        match block::run(unit, &request, DataPhase::None).await.0 {
+            Ok(_) => Ok(()),
+            Err(error) if is_unknown_command(&error.sense) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
-    /// Carries out any command. It is sent again only when it certainly was not executed, and
-    /// never when its outcome is unknown. What the device answers for good, GOOD or not, is
-    /// `Ok`... only conditions that mean "not executed, try again" are dealt with here.
+    /// Carries out any command. It is sent again only when it certainly was not executed (not
+    /// sent, unit attention, busy), and never when its outcome is unknown.
     ///
     /// [`Command::only_in`] is ignored.
     ///
@@ -588,3 +592,6 @@ fn common_profile<N>(paths: &[Arc<Path<N>>], looks: &[Look]) -> Result<Profile, 
     }
     Ok(profile)
 }
+
+#[cfg(test)]
+mod tests;

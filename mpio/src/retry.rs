@@ -288,6 +288,11 @@ impl Attempt {
         };
     }
 
+    /// No path is usable, nor will one ever be.
+    pub(crate) fn no_path_ever(&mut self) {
+        self.state = State::Failed(IoErrorKind::NoPath);
+    }
+
     /// Paths are usable, but all of them are to be avoided.
     pub(crate) fn exhausted(&mut self, now: Instant) {
         self.state = match self.last_kind {
@@ -393,3 +398,6 @@ fn after(time: Instant, pause: Duration) -> Instant {
 const TICK: Duration = Duration::from_secs(1);
 /// First pause while a device is busy.
 const BACK_OFF_FIRST: Duration = Duration::from_millis(10);
+
+#[cfg(test)]
+mod tests;

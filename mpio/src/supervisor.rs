@@ -240,3 +240,6 @@ impl Supervisor {
         self.pause = self.intervals.failed;
     }
 }
+
+#[cfg(test)]
+mod tests;

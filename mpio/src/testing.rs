@@ -352,6 +352,16 @@ impl FakeNexus {
         self.0.changed.raise();
     }
 
+    /// It comes back, and the login ends what the old session left behind.
+    pub(crate) fn reinstate(&self) {
+        {
+            let mut disk = lock(&self.0.disk);
+            disk.haunt(self.0.clock.now());
+            disk.exorcise(self.0.index, Incarnation(u64::MAX));
+        }
+        self.log_in();
+    }
+
     /// It is closed for good.
     pub(crate) fn end(&self) {
         self.set(|inner| inner.state = NexusState::Closed);

@@ -57,6 +57,8 @@ pub(crate) enum Pick<N> {
     OnlyAvoided,
     /// Nowhere; these are all paths.
     Nowhere(PathSet),
+    /// Nowhere, and no path will come back.
+    Never,
 }
 
 impl<N: Nexus, C: Clock> Unit<N, C> {
@@ -116,6 +118,8 @@ impl<N: Nexus, C: Clock> Unit<N, C> {
         }
         if avoided {
             Pick::OnlyAvoided
+        } else if table.entries.iter().all(|entry| entry.state == PathState::Closed) {
+            Pick::Never
         } else {
             Pick::Nowhere(table.every)
         }

@@ -1,0 +1,771 @@
+//! Whole scenarios over fake paths, in virtual time.
+
+use std::sync::Mutex;
+use std::time::Duration;
+
+use scsi::{DeliveryErrorKind, FenceError, Status};
+
+use super::*;
+use crate::error::OutcomeCertainty;
+use crate::event::EventKind;
+use crate::identity::Difference;
+use crate::signal::{Either, lock, race};
+use crate::testing::{DISK_BLOCKS, Disk, Executed, Executor, FakeNexus, Fate, TestClock};
+
+mod random;
+
+type Unit = LogicalUnit<FakeNexus, TestClock>;
+
+/// A disk with paths, and what runs it.
+struct Bench {
+    executor: Executor,
+    disk: Arc<Mutex<Disk>>,
+    paths: Vec<FakeNexus>,
+}
+
+const GONE: Fate = Fate::Lost {
+    kind: DeliveryErrorKind::ConnectionLost,
+    executed_after: None,
+    down: true,
+};
+
+/// Lost with its path, and executed by the target 10 s later if nobody prevents it.
+const GHOST: Fate = Fate::Lost {
+    kind: DeliveryErrorKind::ConnectionLost,
+    executed_after: Some(Duration::from_secs(10)),
+    down: true,
+};
+
+fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+impl Bench {
+    fn new(paths: usize) -> Self {
+        let executor = Executor::new();
+        let disk = Arc::new(Mutex::new(Disk::default()));
+        let paths = (0..paths)
+            .map(|index| FakeNexus::new(index, &executor.clock, &disk))
+            .collect();
+        Self {
+            executor,
+            disk,
+            paths,
+        }
+    }
+
+    fn specs(&self) -> Vec<PathSpec<FakeNexus>> {
+        let spec = |nexus: &FakeNexus| PathSpec {
+            nexus: nexus.clone(),
+            portal_group: None,
+            label: String::new(),
+        };
+        self.paths.iter().map(spec).collect()
+    }
+
+    fn try_assemble(&self, config: Config) -> Result<Unit, AssembleError> {
+        let assembling = LogicalUnit::assemble(self.specs(), config, self.executor.clock.clone());
+        let (unit, maintenance) = self.executor.run(assembling)?;
+        self.executor.spawn(maintenance);
+        Ok(unit)
+    }
+
+    fn assemble(&self, config: Config) -> Unit {
+        self.try_assemble(config).unwrap()
+    }
+
+    /// A unit that uses path 0 as long as it can.
+    fn failover(&self) -> Unit {
+        self.assemble(Config {
+            policy: LoadBalancePolicy::FailoverOnly,
+            ..Config::default()
+        })
+    }
+
+    fn script(&self, path: usize, fates: &[Fate]) {
+        self.paths[path].set(|inner| inner.script.extend(fates));
+    }
+
+    fn now(&self) -> Duration {
+        self.executor.clock.now() - crate::testing::epoch()
+    }
+
+    fn read(&self, unit: &Unit, lba: u64) -> Result<u8, IoError> {
+        let (result, buf) = self.executor.run(unit.read_at(lba * 512, IoBuf::zeroed(4096)));
+        assert_eq!(buf.len(), 4096, "the buffer comes back whole");
+        result.map(|()| buf.as_slice()[0])
+    }
+
+    fn write(&self, unit: &Unit, lba: u64, tag: u8) -> Result<(), IoError> {
+        self.executor.run(unit.write_at(lba * 512, data(tag)))
+    }
+
+    fn log(&self) -> Vec<Executed> {
+        lock(&self.disk).log.clone()
+    }
+
+    fn state(&self, unit: &Unit, path: usize) -> PathState {
+        unit.topology().paths[path].state
+    }
+
+    fn pass(&self, time: Duration) {
+        self.executor.run(self.executor.pass(time));
+    }
+}
+
+fn data(tag: u8) -> Bytes {
+    Bytes::from(vec![tag; 4096])
+}
+
+fn once(lba: u64, tag: u8) -> Executed {
+    Executed {
+        lba,
+        tag,
+        late: false,
+    }
+}
+
+#[test]
+fn geometry_and_identity_come_from_the_device() {
+    let bench = Bench::new(2);
+    let unit = bench.assemble(Config::default());
+    let geometry = unit.geometry();
+    assert_eq!((geometry.block_bytes, geometry.blocks), (512, DISK_BLOCKS));
+    assert_eq!(geometry.bytes(), DISK_BLOCKS * 512);
+    assert_eq!(geometry.max_transfer_bytes, 1 << 20);
+    assert!(!geometry.read_only);
+    let identity = unit.identity().to_string();
+    assert_eq!(identity, format!("naa.60{}01", "00".repeat(14)));
+}
+
+#[test]
+fn what_is_written_is_read_back() {
+    let bench = Bench::new(2);
+    let unit = bench.assemble(Config::default());
+    bench.write(&unit, 8, 7).unwrap();
+    assert_eq!(bench.read(&unit, 8).unwrap(), 7);
+    bench.executor.run(unit.flush()).unwrap();
+}
+
+#[test]
+fn a_read_fails_over_at_once() {
+    let bench = Bench::new(2);
+    let unit = bench.failover();
+    bench.write(&unit, 0, 3).unwrap();
+    bench.script(0, &[GONE]);
+    let before = bench.now();
+    assert_eq!(bench.read(&unit, 0).unwrap(), 3);
+    assert_eq!(bench.now() - before, ms(2), "one try there, one here");
+    let topology = unit.topology();
+    assert_eq!(topology.paths[0].stats.failovers, 1);
+    assert_eq!(topology.paths[0].stats.transport_errors, 1);
+    bench.pass(ms(1));
+    assert_eq!(bench.state(&unit, 0), PathState::Down);
+}
+
+#[test]
+fn a_write_that_was_not_sent_fails_over_at_once_without_a_fence() {
+    let bench = Bench::new(2);
+    let unit = bench.failover();
+    bench.script(0, &[Fate::NotSent(DeliveryErrorKind::Down)]);
+    bench.write(&unit, 0, 3).unwrap();
+    assert_eq!(bench.log(), [once(0, 3)]);
+    assert!(bench.paths[0].set(|inner| inner.fences.is_empty()));
+}
+
+#[test]
+fn an_uncertain_write_is_retried_after_the_fence_and_executed_once() {
+    let bench = Bench::new(2);
+    let unit = bench.failover();
+    let mut events = unit.events();
+    bench.script(0, &[GHOST]);
+    bench.write(&unit, 0, 3).unwrap();
+    assert_eq!(bench.paths[0].set(|inner| inner.fences.clone()), [Incarnation(1)]);
+    bench.write(&unit, 0, 4).unwrap();
+    bench.pass(Duration::from_secs(20));
+    // The target would have executed the lost one after 10 s, over the newer one.
+    assert_eq!(bench.read(&unit, 0).unwrap(), 4);
+    assert_eq!(bench.log(), [once(0, 3), once(0, 4)]);
+    let mut kinds = Vec::new();
+    while let Some(event) = events.try_recv() {
+        kinds.push(event.kind);
+    }
+    let fences = kinds.iter().filter(|kind| {
+        matches!(
+            kind,
+            EventKind::FenceStart { writes: 1, .. } | EventKind::FenceEnd { .. }
+        )
+    });
+    assert_eq!(fences.count(), 2, "{kinds:?}");
+    assert_eq!(unit.topology().paths[0].stats.fences, 1);
+    assert_eq!(unit.topology().held_ranges, 0);
+}
+
+#[test]
+fn without_the_fence_the_ghost_write_would_land() {
+    // The negative twin: proves that the disk above really executes what is left behind.
+    let bench = Bench::new(2);
+    let unit = bench.failover();
+    bench.script(0, &[GHOST]);
+    bench.paths[0].set(|inner| inner.fence_error = Some(FenceError::Unreachable));
+    let error = bench.write(&unit, 0, 3).unwrap_err();
+    assert_eq!(error.outcome, OutcomeCertainty::Unknown);
+    assert_eq!(bench.read(&unit, 0).unwrap(), 3);
+    let late = Executed {
+        late: true,
+        ..once(0, 3)
+    };
+    assert_eq!(bench.log(), [late]);
+}
+
+#[test]
+fn a_write_that_cannot_be_fenced_ends_unknown_at_its_deadline() {
+    let bench = Bench::new(2);
+    let unit = bench.failover();
+    bench.script(0, &[GHOST]);
+    bench.paths[0].set(|inner| inner.fence_error = Some(FenceError::Unreachable));
+    let before = bench.now();
+    let error = bench.write(&unit, 0, 3).unwrap_err();
+    assert_eq!(error.kind, IoErrorKind::NotFenced);
+    assert_eq!((error.outcome, error.settled), (OutcomeCertainty::Unknown, false));
+    assert_eq!(bench.now() - before, Duration::from_secs(60));
+    assert_eq!((error.lba, error.path), (Some(0), Some(PathId(0))));
+    assert!(error.to_string().contains("may still be done later"), "{error}");
+    assert!(bench.paths[0].set(|inner| inner.fences.len()) > 10, "it goes on trying");
+}
+
+#[test]
+fn the_range_of_an_uncertain_write_stays_held_and_others_go_on() {
+    let bench = Bench::new(2);
+    let unit = bench.failover();
+    bench.script(0, &[GHOST]);
+    bench.paths[0].set(|inner| inner.fence_error = Some(FenceError::Unreachable));
+    bench.write(&unit, 100, 3).unwrap_err();
+    assert_eq!(unit.topology().held_ranges, 1);
+    // Elsewhere and reads: at once.
+    let before = bench.now();
+    bench.write(&unit, 108, 1).unwrap();
+    bench.write(&unit, 92, 1).unwrap();
+    bench.read(&unit, 100).unwrap();
+    assert_eq!(bench.now() - before, ms(3));
+    // There: not before the path is fenced.
+    let error = bench.write(&unit, 107, 5).unwrap_err();
+    assert_eq!(error.kind, IoErrorKind::RangeHeld);
+    assert_eq!(error.outcome, OutcomeCertainty::NotDone);
+    bench.paths[0].set(|inner| inner.fence_error = None);
+    bench.write(&unit, 107, 5).unwrap();
+    assert_eq!(unit.topology().held_ranges, 0);
+}
+
+#[test]
+fn a_path_closed_for_good_cannot_be_fenced_and_nobody_waits_for_it() {
+    let bench = Bench::new(2);
+    let unit = bench.failover();
+    bench.script(0, &[GHOST]);
+    bench.paths[0].set(|inner| inner.fence_error = Some(FenceError::Closed));
+    let before = bench.now();
+    let error = bench.write(&unit, 100, 3).unwrap_err();
+    assert_eq!(error.kind, IoErrorKind::NotFenced);
+    let error = bench.write(&unit, 100, 3).unwrap_err();
+    assert_eq!(error.kind, IoErrorKind::RangeHeld);
+    assert!(bench.now() - before < Duration::from_secs(5));
+}
+
+#[test]
+fn a_command_timed_out_and_aborted_needs_no_fence() {
+    let bench = Bench::new(2);
+    let unit = bench.failover();
+    bench.script(0, &[Fate::Answered(DeliveryErrorKind::TimedOut)]);
+    bench.write(&unit, 0, 3).unwrap();
+    assert!(bench.paths[0].set(|inner| inner.fences.is_empty()));
+    // The path was only suspected; a check cleared it.
+    bench.pass(ms(10));
+    assert_eq!(bench.state(&unit, 0), PathState::Active);
+}
+
+#[test]
+fn a_dropped_write_holds_its_range_until_the_transport_has_settled_it() {
+    let bench = Bench::new(2);
+    let unit = bench.failover();
+    bench.script(0, &[Fate::Slow(Duration::from_secs(100))]);
+    bench.executor.run(async {
+        let write = unit.write_at(0, data(3));
+        let patience = bench.executor.pass(ms(5));
+        assert!(matches!(race(write, patience).await, Either::Right(())));
+    });
+    assert_eq!(unit.topology().paths[0].in_flight, 0, "released by the drop");
+    assert_eq!(unit.topology().held_ranges, 1);
+    bench.pass(Duration::from_secs(3));
+    assert_eq!(unit.topology().held_ranges, 1, "nobody asked");
+    assert_eq!(bench.paths[0].set(|inner| inner.settles), 0);
+    bench.write(&unit, 4, 4).unwrap();
+    assert_eq!(bench.paths[0].set(|inner| inner.settles), 1);
+    assert!(bench.paths[0].set(|inner| inner.fences.is_empty()), "the session lives");
+    assert_eq!(unit.topology().held_ranges, 0);
+}
+
+#[test]
+fn a_lost_write_that_is_dropped_while_it_waits_is_fenced_all_the_same() {
+    let bench = Bench::new(2);
+    let unit = bench.failover();
+    bench.script(0, &[GHOST]);
+    bench.paths[0].set(|inner| inner.fence_error = Some(FenceError::Unreachable));
+    bench.executor.run(async {
+        let write = unit.write_at(0, data(3));
+        let patience = bench.executor.pass(Duration::from_secs(1));
+        assert!(matches!(race(write, patience).await, Either::Right(())));
+    });
+    assert_eq!(unit.topology().held_ranges, 1);
+    bench.paths[0].set(|inner| inner.fence_error = None);
+    bench.pass(Duration::from_secs(9));
+    assert_eq!(unit.topology().held_ranges, 0);
+    bench.write(&unit, 0, 4).unwrap();
+    bench.pass(Duration::from_secs(60));
+    assert_eq!(bench.read(&unit, 0).unwrap(), 4);
+}
+
+#[test]
+fn a_dropped_read_leaves_nothing() {
+    let bench = Bench::new(1);
+    let unit = bench.failover();
+    bench.script(0, &[Fate::Slow(Duration::from_secs(100))]);
+    bench.executor.run(async {
+        let read = unit.read_at(0, IoBuf::zeroed(512));
+        assert!(matches!(race(read, bench.executor.pass(ms(5))).await, Either::Right(())));
+    });
+    let topology = unit.topology();
+    assert_eq!((topology.paths[0].in_flight, topology.held_ranges), (0, 0));
+    assert_eq!(bench.paths[0].set(|inner| inner.underway), 0);
+}
+
+#[test]
+fn a_path_that_comes_back_is_verified_and_used_again() {
+    let bench = Bench::new(2);
+    let unit = bench.failover();
+    let mut events = unit.events();
+    bench.paths[0].cut();
+    bench.pass(ms(10));
+    assert_eq!(bench.state(&unit, 0), PathState::Down);
+    bench.paths[0].set(|inner| inner.seen.clear());
+    bench.paths[0].log_in();
+    bench.pass(ms(10));
+    assert_eq!(bench.state(&unit, 0), PathState::Active);
+    assert_eq!(unit.topology().paths[0].incarnation, Some(Incarnation(2)));
+    let seen = bench.paths[0].set(|inner| inner.seen.clone());
+    assert!(seen.starts_with(&[0x12]) && seen.contains(&0x9e), "{seen:?}");
+    bench.paths[1].cut();
+    bench.write(&unit, 0, 1).unwrap();
+    let kinds: Vec<_> = std::iter::from_fn(|| events.try_recv()).map(|e| e.kind).collect();
+    let path = PathId(0);
+    assert!(kinds.contains(&EventKind::PathDown { path }), "{kinds:?}");
+    let back = |kind: &EventKind| {
+        matches!(kind, EventKind::PathReinstated { path: PathId(0), incarnation: Incarnation(2), .. })
+    };
+    assert!(kinds.iter().any(back), "{kinds:?}");
+}
+
+#[test]
+fn a_path_that_comes_back_to_another_disk_is_refused() {
+    let bench = Bench::new(2);
+    let unit = bench.failover();
+    let mut events = unit.events();
+    bench.paths[0].cut();
+    bench.pass(ms(10));
+    bench.paths[0].set(|inner| inner.naa = 2);
+    bench.paths[0].log_in();
+    bench.pass(ms(10));
+    assert_eq!(bench.state(&unit, 0), PathState::Mismatched);
+    bench.paths[0].set(|inner| inner.seen.clear());
+    bench.write(&unit, 0, 1).unwrap();
+    assert!(bench.paths[0].set(|inner| inner.seen.is_empty()));
+    let kinds: Vec<_> = std::iter::from_fn(|| events.try_recv()).map(|e| e.kind).collect();
+    let refused = |kind: &EventKind| {
+        matches!(kind, EventKind::IdentityMismatch { path: PathId(0), difference: Difference::Identity { .. } })
+    };
+    assert!(kinds.iter().any(refused), "{kinds:?}");
+    // And taken again when it is right again.
+    bench.paths[0].set(|inner| inner.naa = 1);
+    bench.pass(Duration::from_secs(33));
+    assert_eq!(bench.state(&unit, 0), PathState::Active);
+}
+
+#[test]
+fn a_remapped_lun_never_sees_a_write_meant_for_our_unit() {
+    // The session comes back, to another disk, without multipath having noticed yet.
+    let bench = Bench::new(1);
+    let unit = bench.failover();
+    bench.paths[0].cut();
+    bench.paths[0].set(|inner| inner.naa = 2);
+    bench.paths[0].log_in();
+    let error = bench.write(&unit, 0, 1).unwrap_err();
+    assert_eq!(error.kind, IoErrorKind::NoPath);
+    assert_eq!(error.outcome, OutcomeCertainty::NotDone);
+    assert_eq!(bench.log(), []);
+}
+
+#[test]
+fn inquiry_changed_makes_it_look_again_before_the_write() {
+    let bench = Bench::new(2);
+    let unit = bench.failover();
+    bench.paths[0].set(|inner| inner.naa = 2);
+    bench.script(0, &[Fate::Sense(6, 0x3f, 0x03)]);
+    bench.write(&unit, 0, 1).unwrap();
+    bench.pass(ms(10));
+    assert_eq!(bench.state(&unit, 0), PathState::Mismatched);
+    assert_eq!(unit.topology().paths[1].stats.writes, 1);
+}
+
+#[test]
+fn without_a_path_io_queues_and_goes_on_when_one_returns() {
+    let bench = Bench::new(2);
+    let unit = bench.failover();
+    let mut events = unit.events();
+    for path in &bench.paths {
+        path.cut();
+    }
+    let path = bench.paths[1].clone();
+    let executor = bench.executor.clone();
+    bench.executor.spawn(async move {
+        executor.pass(Duration::from_secs(30)).await;
+        path.log_in();
+    });
+    bench.write(&unit, 0, 1).unwrap();
+    assert!(bench.now() >= Duration::from_secs(30));
+    assert!(bench.now() < Duration::from_secs(31));
+    let kinds: Vec<_> = std::iter::from_fn(|| events.try_recv()).map(|e| e.kind).collect();
+    assert!(kinds.contains(&EventKind::NoPathLeft), "{kinds:?}");
+    assert!(kinds.iter().any(|kind| matches!(kind, EventKind::PathsBack { .. })));
+}
+
+#[test]
+fn without_a_path_io_fails_in_the_end() {
+    let bench = Bench::new(2);
+    let unit = bench.assemble(Config {
+        no_path_timeout: Duration::from_secs(7),
+        ..Config::default()
+    });
+    for path in &bench.paths {
+        path.cut();
+    }
+    let error = bench.read(&unit, 0).unwrap_err();
+    assert_eq!(error.kind, IoErrorKind::NoPath);
+    assert_eq!(bench.now().as_secs(), 7);
+    assert!(error.to_string().contains("no path"), "{error}");
+}
+
+#[test]
+fn no_path_timeout_zero_and_closed_paths_fail_at_once() {
+    let bench = Bench::new(1);
+    let unit = bench.assemble(Config {
+        no_path_timeout: Duration::ZERO,
+        ..Config::default()
+    });
+    bench.paths[0].cut();
+    assert_eq!(bench.read(&unit, 0).unwrap_err().kind, IoErrorKind::NoPath);
+    let bench = Bench::new(1);
+    let unit = bench.assemble(Config::default());
+    bench.paths[0].end();
+    bench.pass(ms(1));
+    assert_eq!(bench.read(&unit, 0).unwrap_err().kind, IoErrorKind::NoPath);
+    assert!(bench.now() < Duration::from_secs(1));
+}
+
+#[test]
+fn a_unit_attention_after_login_is_not_seen_by_the_caller() {
+    let bench = Bench::new(1);
+    let unit = bench.assemble(Config::default());
+    bench.script(0, &[Fate::Sense(6, 0x29, 0), Fate::Sense(6, 0x29, 7)]);
+    bench.write(&unit, 0, 1).unwrap();
+    assert_eq!(unit.topology().paths[0].stats.retries, 2);
+    assert_eq!(bench.log(), [once(0, 1)]);
+}
+
+#[test]
+fn medium_errors_go_up_and_leave_the_path_alone() {
+    let bench = Bench::new(2);
+    let unit = bench.failover();
+    bench.script(0, &[Fate::Sense(3, 0x11, 0)]);
+    let error = bench.read(&unit, 16).unwrap_err();
+    assert_eq!((error.kind, error.lba), (IoErrorKind::MediumError, Some(16)));
+    assert_eq!(error.status, Some(Status::CHECK_CONDITION));
+    let text = error.to_string();
+    assert!(text.contains("fake 0") && text.contains("LBA 16"), "{text}");
+    assert_eq!(bench.state(&unit, 0), PathState::Active);
+}
+
+#[test]
+fn a_lun_gone_on_all_paths_is_an_error_at_once() {
+    let bench = Bench::new(2);
+    let unit = bench.failover();
+    bench.script(0, &[Fate::Sense(5, 0x25, 0)]);
+    bench.script(1, &[Fate::Sense(5, 0x25, 0)]);
+    let error = bench.read(&unit, 0).unwrap_err();
+    assert_eq!(error.kind, IoErrorKind::NoLogicalUnit);
+    assert!(bench.now() < Duration::from_secs(1));
+}
+
+#[test]
+fn a_silent_path_is_suspected_then_failed_then_reinstated() {
+    let bench = Bench::new(2);
+    let unit = bench.failover();
+    let silent = Fate::Answered(DeliveryErrorKind::TimedOut);
+    bench.paths[0].set(|inner| inner.probe_script.extend([silent, silent]));
+    bench.script(0, &[silent]);
+    bench.read(&unit, 0).unwrap();
+    bench.pass(ms(10));
+    assert_eq!(bench.state(&unit, 0), PathState::Failed);
+    bench.pass(ms(1_010));
+    assert_eq!(bench.state(&unit, 0), PathState::Active);
+}
+
+#[test]
+fn idle_paths_are_checked() {
+    let bench = Bench::new(1);
+    let unit = bench.assemble(Config::default());
+    bench.paths[0].set(|inner| inner.seen.clear());
+    bench.pass(Duration::from_secs(60));
+    // After 5, 15, 35, 55 seconds.
+    assert_eq!(bench.paths[0].set(|inner| inner.seen.clone()), [0, 0, 0, 0]);
+    drop(unit);
+}
+
+#[test]
+fn different_disks_are_refused_naming_both() {
+    let cases: [(fn(&FakeNexus), &str); 3] = [
+        (|path| path.set(|inner| inner.naa = 2), "naa."),
+        (|path| path.set(|inner| inner.blocks = 100), "4096 blocks there and 100 blocks here"),
+        (|path| path.set(|inner| inner.block_bytes = 4096), "blocks of 512 bytes there and of 4096"),
+    ];
+    for (change, words) in cases {
+        let bench = Bench::new(2);
+        change(&bench.paths[1]);
+        let error = bench.try_assemble(Config::default()).unwrap_err();
+        assert!(matches!(error, AssembleError::Mismatch { .. }), "{error:?}");
+        let text = error.to_string();
+        let both = text.contains("fake 0") && text.contains("fake 1");
+        assert!(both && text.contains(words), "{text}");
+    }
+}
+
+#[test]
+fn assembly_needs_one_working_path_and_takes_the_rest_later() {
+    let bench = Bench::new(2);
+    bench.paths[0].cut();
+    let unit = bench.assemble(Config::default());
+    assert_eq!(bench.state(&unit, 0), PathState::Down);
+    bench.write(&unit, 0, 1).unwrap();
+    bench.paths[0].log_in();
+    bench.pass(ms(10));
+    assert_eq!(bench.state(&unit, 0), PathState::Active);
+
+    let bench = Bench::new(2);
+    for path in &bench.paths {
+        path.cut();
+    }
+    let error = bench.try_assemble(Config::default()).unwrap_err();
+    assert!(matches!(error, AssembleError::NoUsablePath { .. }), "{error:?}");
+    let error = Bench::new(0).try_assemble(Config::default()).unwrap_err();
+    assert_eq!(error, AssembleError::NoPaths);
+    let error = Bench::new(33).try_assemble(Config::default()).unwrap_err();
+    assert_eq!(error, AssembleError::TooManyPaths { given: 33, max: 32 });
+}
+
+#[test]
+fn a_path_can_be_added_and_is_verified_first() {
+    let bench = Bench::new(1);
+    let unit = bench.assemble(Config::default());
+    let right = FakeNexus::new(1, &bench.executor.clock, &bench.disk);
+    let wrong = FakeNexus::new(2, &bench.executor.clock, &bench.disk);
+    wrong.set(|inner| inner.naa = 9);
+    for nexus in [right, wrong] {
+        let spec = PathSpec {
+            nexus,
+            portal_group: Some(2),
+            label: "late".into(),
+        };
+        unit.add_path(spec).unwrap();
+    }
+    bench.pass(ms(10));
+    assert_eq!(bench.state(&unit, 1), PathState::Active);
+    assert_eq!(bench.state(&unit, 2), PathState::Mismatched);
+}
+
+#[test]
+fn misuse_is_refused_before_anything_is_sent() {
+    let bench = Bench::new(1);
+    let unit = bench.assemble(Config::default());
+    bench.paths[0].set(|inner| inner.seen.clear());
+    let kind = |offset, len| {
+        let (result, buf) = bench.executor.run(unit.read_at(offset, IoBuf::zeroed(len)));
+        assert_eq!(buf.len(), len);
+        result.unwrap_err().kind
+    };
+    assert_eq!(kind(1, 512), IoErrorKind::Misaligned);
+    assert_eq!(kind(0, 511), IoErrorKind::Misaligned);
+    assert_eq!(kind(DISK_BLOCKS * 512, 512), IoErrorKind::OutOfRange);
+    assert_eq!(kind((DISK_BLOCKS - 1) * 512, 1024), IoErrorKind::OutOfRange);
+    assert_eq!(kind(u64::MAX - 511, 512), IoErrorKind::OutOfRange);
+    assert!(bench.paths[0].set(|inner| inner.seen.is_empty()));
+    let (result, _) = bench.executor.run(unit.read_at(0, IoBuf::default()));
+    result.unwrap();
+}
+
+#[test]
+fn a_read_only_unit_refuses_writes() {
+    let bench = Bench::new(2);
+    bench.paths[1].set(|inner| inner.write_protected = true);
+    let unit = bench.assemble(Config::default());
+    assert!(unit.geometry().read_only);
+    let error = bench.write(&unit, 0, 1).unwrap_err();
+    assert_eq!(error.kind, IoErrorKind::ReadOnly);
+    bench.read(&unit, 0).unwrap();
+}
+
+#[test]
+fn long_io_is_split_to_what_every_path_carries() {
+    let bench = Bench::new(2);
+    bench.paths[1].set(|inner| inner.max_transfer = 4096);
+    let unit = bench.assemble(Config::default());
+    assert_eq!(unit.geometry().max_transfer_bytes, 4096);
+    let payload: Vec<u8> = (0..20_u8).flat_map(|n| [n; 512]).collect();
+    bench.executor.run(unit.write_at(512, Bytes::from(payload.clone()))).unwrap();
+    let (result, buf) = bench.executor.run(unit.read_at(512, IoBuf::zeroed(20 * 512)));
+    result.unwrap();
+    assert_eq!(buf.as_slice(), payload);
+    // 8 + 8 + 4 blocks, three pieces each way, on both paths.
+    let stats: Vec<_> = unit.topology().paths.iter().map(|path| path.stats.ios).collect();
+    assert_eq!(stats.iter().sum::<u64>(), 6);
+    assert!(stats.iter().all(|ios| *ios >= 2), "{stats:?}");
+}
+
+#[test]
+fn a_failing_piece_is_reported_and_the_memory_comes_back_whole() {
+    let bench = Bench::new(1);
+    bench.paths[0].set(|inner| inner.max_transfer = 4096);
+    let unit = bench.assemble(Config {
+        split_concurrency: 2,
+        ..Config::default()
+    });
+    bench.script(0, &[Fate::Good, Fate::Sense(3, 0x11, 0)]);
+    let (result, buf) = bench.executor.run(unit.read_at(0, IoBuf::zeroed(10 * 4096)));
+    let error = result.unwrap_err();
+    assert_eq!(error.kind, IoErrorKind::MediumError);
+    assert_eq!((error.lba, error.done_bytes), (Some(8), 4096));
+    assert_eq!(buf.len(), 10 * 4096);
+    let ios = unit.topology().paths[0].stats.ios;
+    assert!(ios < 5, "no further piece is started: {ios}");
+}
+
+#[test]
+fn policies_distribute_as_they_say() {
+    let share = |policy, slow: bool| {
+        let bench = Bench::new(2);
+        let unit = bench.assemble(Config {
+            policy,
+            ..Config::default()
+        });
+        if slow {
+            bench.paths[1].set(|inner| inner.latency = ms(9));
+        }
+        bench.executor.run(async {
+            // Four at a time.
+            let worker = || async {
+                for _ in 0..50 {
+                    unit.read_at(0, IoBuf::zeroed(4096)).await.0.unwrap();
+                }
+            };
+            join(join(worker(), worker()), join(worker(), worker())).await;
+        });
+        let topology = unit.topology();
+        (topology.paths[0].stats.ios, topology.paths[1].stats.ios)
+    };
+    assert_eq!(share(LoadBalancePolicy::FailoverOnly, false), (200, 0));
+    assert_eq!(share(LoadBalancePolicy::RoundRobin, true), (100, 100));
+    let (fast, slow) = share(LoadBalancePolicy::ServiceTime, false);
+    assert_eq!((fast, slow), (100, 100));
+    let (fast, slow) = share(LoadBalancePolicy::ServiceTime, true);
+    assert!(fast > 3 * slow, "{fast}:{slow}");
+}
+
+async fn join(a: impl Future<Output = ()>, b: impl Future<Output = ()>) {
+    let (mut a, mut b) = (Box::pin(a), Box::pin(b));
+    let (mut a_done, mut b_done) = (false, false);
+    poll_fn(|cx| {
+        a_done = a_done || a.as_mut().poll(cx).is_ready();
+        b_done = b_done || b.as_mut().poll(cx).is_ready();
+        if a_done && b_done { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+}
+
+#[test]
+fn the_policy_can_be_changed_while_it_runs() {
+    let bench = Bench::new(2);
+    let unit = bench.failover();
+    for _ in 0..4 {
+        bench.read(&unit, 0).unwrap();
+    }
+    unit.set_policy(LoadBalancePolicy::RoundRobin);
+    for _ in 0..4 {
+        bench.read(&unit, 0).unwrap();
+    }
+    let topology = unit.topology();
+    assert_eq!(topology.policy, LoadBalancePolicy::RoundRobin);
+    assert_eq!((topology.paths[0].stats.ios, topology.paths[1].stats.ios), (6, 2));
+}
+
+#[test]
+fn raw_commands_are_carried_and_not_replayed() {
+    let bench = Bench::new(2);
+    let unit = bench.failover();
+    let write = || Command {
+        cdb: Cdb::write(Lba(0), Blocks(8), RwOptions::default()),
+        data: DataPhase::Write(data(5)),
+        attribute: TaskAttribute::Simple,
+        timeout: Duration::from_secs(5),
+        only_in: None,
+    };
+    let (result, data) = bench.executor.run(unit.execute(write()));
+    assert_eq!(result.unwrap().status, Status::GOOD);
+    assert_eq!(data.len(), 4096);
+    bench.script(0, &[GHOST]);
+    let (result, data) = bench.executor.run(unit.execute(write()));
+    let error = result.unwrap_err();
+    assert_eq!(error.kind, IoErrorKind::NotRepeatable);
+    assert_eq!((error.outcome, error.settled), (OutcomeCertainty::Unknown, true));
+    assert_eq!(data.len(), 4096);
+    assert_eq!(bench.log(), [once(0, 5)]);
+    assert_eq!(bench.paths[0].set(|inner| inner.fences.len()), 1);
+}
+
+#[test]
+fn close_ends_what_waits_and_refuses_the_rest() {
+    let bench = Bench::new(1);
+    let unit = bench.assemble(Config::default());
+    let mut events = unit.events();
+    bench.paths[0].cut();
+    let other = unit.clone();
+    let executor = bench.executor.clone();
+    bench.executor.spawn(async move {
+        executor.pass(Duration::from_secs(2)).await;
+        other.close().await;
+    });
+    let error = bench.read(&unit, 0).unwrap_err();
+    assert_eq!(error.kind, IoErrorKind::Closed);
+    assert_eq!(bench.now().as_secs(), 2);
+    assert_eq!(bench.read(&unit, 0).unwrap_err().kind, IoErrorKind::Closed);
+    bench.executor.run(unit.close());
+    bench.executor.run(async { while events.recv().await.is_some() {} });
+}
+
+#[test]
+fn maintenance_ends_with_the_last_handle() {
+    let bench = Bench::new(1);
+    let assembling =
+        LogicalUnit::assemble(bench.specs(), Config::default(), bench.executor.clock.clone());
+    let (unit, maintenance) = bench.executor.run(assembling).unwrap();
+    let again = unit.clone();
+    drop(unit);
+    drop(again);
+    bench.executor.run(maintenance);
+}

@@ -1,0 +1,137 @@
+use super::*;
+use crate::testing::at;
+
+const LIFE: Incarnation = Incarnation(1);
+const NEXT: Incarnation = Incarnation(2);
+
+fn active() -> Supervisor {
+    let up = NexusState::Up(LIFE);
+    let mut it = Supervisor::new(at(0), up, &Config::default());
+    assert_eq!(it.poll(at(0)), Action::Verify(LIFE));
+    it.verified(at(0), LIFE, Verified::Same);
+    assert_eq!(it.state(), PathState::Active);
+    assert_eq!(it.usable_in(), Some(LIFE));
+    it
+}
+
+fn report(trouble: Trouble) -> Report {
+    Report {
+        incarnation: LIFE,
+        trouble,
+    }
+}
+
+#[test]
+fn a_new_path_carries_nothing_before_it_is_verified() {
+    let it = Supervisor::new(at(0), NexusState::Up(LIFE), &Config::default());
+    assert_eq!(it.state(), PathState::Verifying);
+    assert_eq!(it.usable_in(), None);
+    let it = Supervisor::new(at(0), NexusState::Down(LIFE), &Config::default());
+    assert_eq!((it.state(), it.poll(at(0))), (PathState::Down, Action::Wait(None)));
+}
+
+#[test]
+fn a_healthy_path_is_checked_after_5_10_20_20_seconds() {
+    let mut it = active();
+    let mut due = 5_000;
+    for step in [10_000, 20_000, 20_000] {
+        assert_eq!(it.poll(at(due - 1)), Action::Wait(Some(at(due))));
+        assert_eq!(it.poll(at(due)), Action::Probe(LIFE));
+        it.probed(at(due), LIFE, Probed::Answers);
+        due += step;
+    }
+}
+
+#[test]
+fn suspicion_is_checked_at_once_and_can_be_cleared() {
+    let mut it = active();
+    it.report(at(100), report(Trouble::Suspect));
+    assert_eq!(it.state(), PathState::Suspect);
+    assert_eq!(it.usable_in(), Some(LIFE));
+    assert_eq!(it.poll(at(100)), Action::Probe(LIFE));
+    it.probed(at(110), LIFE, Probed::Answers);
+    assert_eq!(it.state(), PathState::Active);
+    assert_eq!(it.poll(at(110)), Action::Wait(Some(at(5_110))));
+}
+
+#[test]
+fn two_silences_fail_a_path_and_it_comes_back_only_verified() {
+    let mut it = active();
+    it.probed(at(5_000), LIFE, Probed::Silent);
+    assert_eq!(it.state(), PathState::Suspect);
+    it.probed(at(6_000), LIFE, Probed::Silent);
+    assert_eq!(it.state(), PathState::Failed);
+    assert_eq!(it.usable_in(), None);
+    // 1, 2, 4 ... 32, 32 seconds.
+    let mut due = 7_000;
+    for step in [2, 4, 8, 16, 32, 32] {
+        assert_eq!(it.poll(at(due - 1)), Action::Wait(Some(at(due))));
+        assert_eq!(it.poll(at(due)), Action::Verify(LIFE));
+        it.verified(at(due), LIFE, Verified::Unclear);
+        due += step * 1_000;
+    }
+    it.verified(at(due), LIFE, Verified::Same);
+    assert_eq!(it.usable_in(), Some(LIFE));
+}
+
+#[test]
+fn a_new_life_is_verified_anew() {
+    let mut it = active();
+    it.nexus(at(10), NexusState::Down(LIFE));
+    assert_eq!((it.state(), it.usable_in()), (PathState::Down, None));
+    it.nexus(at(20), NexusState::Up(NEXT));
+    assert_eq!((it.state(), it.usable_in()), (PathState::Verifying, None));
+    assert_eq!(it.poll(at(20)), Action::Verify(NEXT));
+    // Old news of the old life.
+    it.verified(at(21), LIFE, Verified::Same);
+    it.probed(at(21), LIFE, Probed::Answers);
+    it.report(at(21), report(Trouble::Unusable));
+    assert_eq!(it.state(), PathState::Verifying);
+    it.verified(at(22), NEXT, Verified::Same);
+    assert_eq!(it.usable_in(), Some(NEXT));
+}
+
+#[test]
+fn even_without_a_down_in_between() {
+    let mut it = active();
+    it.nexus(at(20), NexusState::Up(NEXT));
+    assert_eq!(it.usable_in(), None);
+}
+
+#[test]
+fn a_different_unit_is_not_used_but_looked_at_again() {
+    let mut it = active();
+    it.nexus(at(20), NexusState::Up(NEXT));
+    it.verified(at(30), NEXT, Verified::Different);
+    assert_eq!((it.state(), it.usable_in()), (PathState::Mismatched, None));
+    assert_eq!(it.poll(at(32_030)), Action::Verify(NEXT));
+}
+
+#[test]
+fn a_unit_that_may_have_changed_is_looked_at_at_once() {
+    for trouble in [Trouble::Changed, Trouble::Lost] {
+        let mut it = active();
+        it.report(at(50), report(trouble));
+        assert_eq!(it.usable_in(), None);
+        assert_eq!(it.poll(at(50)), Action::Verify(LIFE));
+    }
+    let mut it = active();
+    it.probed(at(50), LIFE, Probed::Changed);
+    assert_eq!(it.poll(at(50)), Action::Verify(LIFE));
+}
+
+#[test]
+fn an_unusable_unit_fails_the_path() {
+    let mut it = active();
+    it.report(at(50), report(Trouble::Unusable));
+    assert_eq!(it.state(), PathState::Failed);
+    assert_eq!(it.poll(at(50)), Action::Wait(Some(at(1_050))));
+}
+
+#[test]
+fn closed_is_the_end() {
+    let mut it = active();
+    it.nexus(at(50), NexusState::Closed);
+    assert_eq!((it.state(), it.usable_in()), (PathState::Closed, None));
+    assert_eq!(it.poll(at(100_000)), Action::Wait(None));
+}
