@@ -16,7 +16,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use scsi::{
-    Certainty, Command, Completion, DataPhase, DeliveryError, DeliveryErrorKind, FenceError,
+    Bytes, Certainty, Command, Completion, DataPhase, DeliveryError, DeliveryErrorKind, FenceError,
     Incarnation, MediaAccess, Nexus, NexusState, Outcome, Residual, ScsiAnswer, Status,
 };
 
@@ -231,6 +231,8 @@ struct Ghost {
     due: Instant,
     lba: u64,
     data: Vec<u8>,
+    /// Its future was dropped, nothing else.
+    dropped: bool,
 }
 
 /// A disk behind all paths.
@@ -432,6 +434,7 @@ impl FakeNexus {
             due: self.0.clock.now() + after,
             lba: range.first.0,
             data: bytes.to_vec(),
+            dropped: false,
         });
     }
 
@@ -501,12 +504,38 @@ pub(crate) fn sense(key: u8, asc: u8, ascq: u8) -> ScsiAnswer {
     }
 }
 
-/// Marks a command as under way until dropped.
-struct Busy<'a>(&'a Fake);
+/// Marks a command as under way. A write that is dropped while it is may be executed 7 s later.
+struct Busy<'a> {
+    fake: &'a Fake,
+    write: Option<(u64, Bytes, Incarnation)>,
+}
+
+impl<'a> Busy<'a> {
+    fn new(fake: &'a Fake, command: &Command, life: Incarnation) -> Self {
+        lock(&fake.inner).underway += 1;
+        let write = match (command.cdb.media_access(), &command.data) {
+            (MediaAccess::Write(range), DataPhase::Write(data)) => {
+                Some((range.first.0, data.clone(), life))
+            }
+            _ => None,
+        };
+        Self { fake, write }
+    }
+}
 
 impl Drop for Busy<'_> {
     fn drop(&mut self) {
-        lock(&self.0.inner).underway -= 1;
+        lock(&self.fake.inner).underway -= 1;
+        if let Some((lba, data, incarnation)) = self.write.take() {
+            lock(&self.fake.disk).ghosts.push(Ghost {
+                path: self.fake.index,
+                incarnation,
+                due: self.fake.clock.now() + Duration::from_secs(7),
+                lba,
+                data: data.to_vec(),
+                dropped: true,
+            });
+        }
     }
 }
 
@@ -532,9 +561,10 @@ impl Nexus for FakeNexus {
         let outcome = if !carried {
             failed(DeliveryErrorKind::Down, Certainty::NotSent)
         } else if is_data || opcode == 0 {
-            self.set(|inner| inner.underway += 1);
-            let _busy = Busy(&self.0);
-            self.meet(fate, &mut command, life).await
+            let mut busy = Busy::new(&self.0, &command, life);
+            let outcome = self.meet(fate, &mut command, life).await;
+            busy.write = None;
+            outcome
         } else {
             let cdb = command.cdb.as_slice().to_vec();
             let mut buf = vec![0; command.data.len()];
@@ -582,7 +612,12 @@ impl Nexus for FakeNexus {
         clock
             .sleep_until(clock.now() + Duration::from_millis(5))
             .await;
-        lock(&self.0.disk).exorcise(self.0.index, incarnation);
+        let mut disk = lock(&self.0.disk);
+        disk.haunt(clock.now());
+        let index = self.0.index;
+        disk.ghosts.retain(|ghost| {
+            !ghost.dropped || ghost.path != index || ghost.incarnation > incarnation
+        });
         Ok(())
     }
 

@@ -118,7 +118,11 @@ impl<N: Nexus, C: Clock> Unit<N, C> {
         }
         if avoided {
             Pick::OnlyAvoided
-        } else if table.entries.iter().all(|entry| entry.state == PathState::Closed) {
+        } else if table
+            .entries
+            .iter()
+            .all(|entry| entry.state == PathState::Closed)
+        {
             Pick::Never
         } else {
             Pick::Nowhere(table.every)

@@ -144,6 +144,9 @@ fn every_row_can_be_reached() {
             When::Delivery(kind, Fate::Any) => none(kind, SentNoAnswer),
             When::Anything => continue,
         };
-        assert!(std::ptr::eq(classify(&outcome), row), "row {index}: {row:?}");
+        assert!(
+            std::ptr::eq(classify(&outcome), row),
+            "row {index}: {row:?}"
+        );
     }
 }

@@ -91,7 +91,9 @@ impl Bench {
     }
 
     fn read(&self, unit: &Unit, lba: u64) -> Result<u8, IoError> {
-        let (result, buf) = self.executor.run(unit.read_at(lba * 512, IoBuf::zeroed(4096)));
+        let (result, buf) = self
+            .executor
+            .run(unit.read_at(lba * 512, IoBuf::zeroed(4096)));
         assert_eq!(buf.len(), 4096, "the buffer comes back whole");
         result.map(|()| buf.as_slice()[0])
     }
@@ -180,7 +182,10 @@ fn an_uncertain_write_is_retried_after_the_fence_and_executed_once() {
     let mut events = unit.events();
     bench.script(0, &[GHOST]);
     bench.write(&unit, 0, 3).unwrap();
-    assert_eq!(bench.paths[0].set(|inner| inner.fences.clone()), [Incarnation(1)]);
+    assert_eq!(
+        bench.paths[0].set(|inner| inner.fences.clone()),
+        [Incarnation(1)]
+    );
     bench.write(&unit, 0, 4).unwrap();
     bench.pass(Duration::from_secs(20));
     // The target would have executed the lost one after 10 s, over the newer one.
@@ -227,11 +232,20 @@ fn a_write_that_cannot_be_fenced_ends_unknown_at_its_deadline() {
     let before = bench.now();
     let error = bench.write(&unit, 0, 3).unwrap_err();
     assert_eq!(error.kind, IoErrorKind::NotFenced);
-    assert_eq!((error.outcome, error.settled), (OutcomeCertainty::Unknown, false));
+    assert_eq!(
+        (error.outcome, error.settled),
+        (OutcomeCertainty::Unknown, false)
+    );
     assert_eq!(bench.now() - before, Duration::from_secs(60));
     assert_eq!((error.lba, error.path), (Some(0), Some(PathId(0))));
-    assert!(error.to_string().contains("may still be done later"), "{error}");
-    assert!(bench.paths[0].set(|inner| inner.fences.len()) > 10, "it goes on trying");
+    assert!(
+        error.to_string().contains("may still be done later"),
+        "{error}"
+    );
+    assert!(
+        bench.paths[0].set(|inner| inner.fences.len()) > 10,
+        "it goes on trying"
+    );
 }
 
 #[test]
@@ -293,14 +307,21 @@ fn a_dropped_write_holds_its_range_until_the_transport_has_settled_it() {
         let patience = bench.executor.pass(ms(5));
         assert!(matches!(race(write, patience).await, Either::Right(())));
     });
-    assert_eq!(unit.topology().paths[0].in_flight, 0, "released by the drop");
+    assert_eq!(
+        unit.topology().paths[0].in_flight,
+        0,
+        "released by the drop"
+    );
     assert_eq!(unit.topology().held_ranges, 1);
     bench.pass(Duration::from_secs(3));
     assert_eq!(unit.topology().held_ranges, 1, "nobody asked");
     assert_eq!(bench.paths[0].set(|inner| inner.settles), 0);
     bench.write(&unit, 4, 4).unwrap();
     assert_eq!(bench.paths[0].set(|inner| inner.settles), 1);
-    assert!(bench.paths[0].set(|inner| inner.fences.is_empty()), "the session lives");
+    assert!(
+        bench.paths[0].set(|inner| inner.fences.is_empty()),
+        "the session lives"
+    );
     assert_eq!(unit.topology().held_ranges, 0);
 }
 
@@ -331,7 +352,10 @@ fn a_dropped_read_leaves_nothing() {
     bench.script(0, &[Fate::Slow(Duration::from_secs(100))]);
     bench.executor.run(async {
         let read = unit.read_at(0, IoBuf::zeroed(512));
-        assert!(matches!(race(read, bench.executor.pass(ms(5))).await, Either::Right(())));
+        assert!(matches!(
+            race(read, bench.executor.pass(ms(5))).await,
+            Either::Right(())
+        ));
     });
     let topology = unit.topology();
     assert_eq!((topology.paths[0].in_flight, topology.held_ranges), (0, 0));
@@ -352,14 +376,26 @@ fn a_path_that_comes_back_is_verified_and_used_again() {
     assert_eq!(bench.state(&unit, 0), PathState::Active);
     assert_eq!(unit.topology().paths[0].incarnation, Some(Incarnation(2)));
     let seen = bench.paths[0].set(|inner| inner.seen.clone());
-    assert!(seen.starts_with(&[0x12]) && seen.contains(&0x9e), "{seen:?}");
+    assert!(
+        seen.starts_with(&[0x12]) && seen.contains(&0x9e),
+        "{seen:?}"
+    );
     bench.paths[1].cut();
     bench.write(&unit, 0, 1).unwrap();
-    let kinds: Vec<_> = std::iter::from_fn(|| events.try_recv()).map(|e| e.kind).collect();
+    let kinds: Vec<_> = std::iter::from_fn(|| events.try_recv())
+        .map(|e| e.kind)
+        .collect();
     let path = PathId(0);
     assert!(kinds.contains(&EventKind::PathDown { path }), "{kinds:?}");
     let back = |kind: &EventKind| {
-        matches!(kind, EventKind::PathReinstated { path: PathId(0), incarnation: Incarnation(2), .. })
+        matches!(
+            kind,
+            EventKind::PathReinstated {
+                path: PathId(0),
+                incarnation: Incarnation(2),
+                ..
+            }
+        )
     };
     assert!(kinds.iter().any(back), "{kinds:?}");
 }
@@ -378,9 +414,17 @@ fn a_path_that_comes_back_to_another_disk_is_refused() {
     bench.paths[0].set(|inner| inner.seen.clear());
     bench.write(&unit, 0, 1).unwrap();
     assert!(bench.paths[0].set(|inner| inner.seen.is_empty()));
-    let kinds: Vec<_> = std::iter::from_fn(|| events.try_recv()).map(|e| e.kind).collect();
+    let kinds: Vec<_> = std::iter::from_fn(|| events.try_recv())
+        .map(|e| e.kind)
+        .collect();
     let refused = |kind: &EventKind| {
-        matches!(kind, EventKind::IdentityMismatch { path: PathId(0), difference: Difference::Identity { .. } })
+        matches!(
+            kind,
+            EventKind::IdentityMismatch {
+                path: PathId(0),
+                difference: Difference::Identity { .. }
+            }
+        )
     };
     assert!(kinds.iter().any(refused), "{kinds:?}");
     // And taken again when it is right again.
@@ -432,9 +476,15 @@ fn without_a_path_io_queues_and_goes_on_when_one_returns() {
     bench.write(&unit, 0, 1).unwrap();
     assert!(bench.now() >= Duration::from_secs(30));
     assert!(bench.now() < Duration::from_secs(31));
-    let kinds: Vec<_> = std::iter::from_fn(|| events.try_recv()).map(|e| e.kind).collect();
+    let kinds: Vec<_> = std::iter::from_fn(|| events.try_recv())
+        .map(|e| e.kind)
+        .collect();
     assert!(kinds.contains(&EventKind::NoPathLeft), "{kinds:?}");
-    assert!(kinds.iter().any(|kind| matches!(kind, EventKind::PathsBack { .. })));
+    assert!(
+        kinds
+            .iter()
+            .any(|kind| matches!(kind, EventKind::PathsBack { .. }))
+    );
 }
 
 #[test]
@@ -486,7 +536,10 @@ fn medium_errors_go_up_and_leave_the_path_alone() {
     let unit = bench.failover();
     bench.script(0, &[Fate::Sense(3, 0x11, 0)]);
     let error = bench.read(&unit, 16).unwrap_err();
-    assert_eq!((error.kind, error.lba), (IoErrorKind::MediumError, Some(16)));
+    assert_eq!(
+        (error.kind, error.lba),
+        (IoErrorKind::MediumError, Some(16))
+    );
     assert_eq!(error.status, Some(Status::CHECK_CONDITION));
     let text = error.to_string();
     assert!(text.contains("fake 0") && text.contains("LBA 16"), "{text}");
@@ -533,8 +586,14 @@ fn idle_paths_are_checked() {
 fn different_disks_are_refused_naming_both() {
     let cases: [(fn(&FakeNexus), &str); 3] = [
         (|path| path.set(|inner| inner.naa = 2), "naa."),
-        (|path| path.set(|inner| inner.blocks = 100), "4096 blocks there and 100 blocks here"),
-        (|path| path.set(|inner| inner.block_bytes = 4096), "blocks of 512 bytes there and of 4096"),
+        (
+            |path| path.set(|inner| inner.blocks = 100),
+            "4096 blocks there and 100 blocks here",
+        ),
+        (
+            |path| path.set(|inner| inner.block_bytes = 4096),
+            "blocks of 512 bytes there and of 4096",
+        ),
     ];
     for (change, words) in cases {
         let bench = Bench::new(2);
@@ -563,7 +622,10 @@ fn assembly_needs_one_working_path_and_takes_the_rest_later() {
         path.cut();
     }
     let error = bench.try_assemble(Config::default()).unwrap_err();
-    assert!(matches!(error, AssembleError::NoUsablePath { .. }), "{error:?}");
+    assert!(
+        matches!(error, AssembleError::NoUsablePath { .. }),
+        "{error:?}"
+    );
     let error = Bench::new(0).try_assemble(Config::default()).unwrap_err();
     assert_eq!(error, AssembleError::NoPaths);
     let error = Bench::new(33).try_assemble(Config::default()).unwrap_err();
@@ -628,12 +690,22 @@ fn long_io_is_split_to_what_every_path_carries() {
     let unit = bench.assemble(Config::default());
     assert_eq!(unit.geometry().max_transfer_bytes, 4096);
     let payload: Vec<u8> = (0..20_u8).flat_map(|n| [n; 512]).collect();
-    bench.executor.run(unit.write_at(512, Bytes::from(payload.clone()))).unwrap();
-    let (result, buf) = bench.executor.run(unit.read_at(512, IoBuf::zeroed(20 * 512)));
+    bench
+        .executor
+        .run(unit.write_at(512, Bytes::from(payload.clone())))
+        .unwrap();
+    let (result, buf) = bench
+        .executor
+        .run(unit.read_at(512, IoBuf::zeroed(20 * 512)));
     result.unwrap();
     assert_eq!(buf.as_slice(), payload);
     // 8 + 8 + 4 blocks, three pieces each way, on both paths.
-    let stats: Vec<_> = unit.topology().paths.iter().map(|path| path.stats.ios).collect();
+    let stats: Vec<_> = unit
+        .topology()
+        .paths
+        .iter()
+        .map(|path| path.stats.ios)
+        .collect();
     assert_eq!(stats.iter().sum::<u64>(), 6);
     assert!(stats.iter().all(|ios| *ios >= 2), "{stats:?}");
 }
@@ -647,7 +719,9 @@ fn a_failing_piece_is_reported_and_the_memory_comes_back_whole() {
         ..Config::default()
     });
     bench.script(0, &[Fate::Good, Fate::Sense(3, 0x11, 0)]);
-    let (result, buf) = bench.executor.run(unit.read_at(0, IoBuf::zeroed(10 * 4096)));
+    let (result, buf) = bench
+        .executor
+        .run(unit.read_at(0, IoBuf::zeroed(10 * 4096)));
     let error = result.unwrap_err();
     assert_eq!(error.kind, IoErrorKind::MediumError);
     assert_eq!((error.lba, error.done_bytes), (Some(8), 4096));
@@ -693,7 +767,11 @@ async fn join(a: impl Future<Output = ()>, b: impl Future<Output = ()>) {
     poll_fn(|cx| {
         a_done = a_done || a.as_mut().poll(cx).is_ready();
         b_done = b_done || b.as_mut().poll(cx).is_ready();
-        if a_done && b_done { Poll::Ready(()) } else { Poll::Pending }
+        if a_done && b_done {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
     })
     .await;
 }
@@ -711,7 +789,10 @@ fn the_policy_can_be_changed_while_it_runs() {
     }
     let topology = unit.topology();
     assert_eq!(topology.policy, LoadBalancePolicy::RoundRobin);
-    assert_eq!((topology.paths[0].stats.ios, topology.paths[1].stats.ios), (6, 2));
+    assert_eq!(
+        (topology.paths[0].stats.ios, topology.paths[1].stats.ios),
+        (6, 2)
+    );
 }
 
 #[test]
@@ -732,7 +813,10 @@ fn raw_commands_are_carried_and_not_replayed() {
     let (result, data) = bench.executor.run(unit.execute(write()));
     let error = result.unwrap_err();
     assert_eq!(error.kind, IoErrorKind::NotRepeatable);
-    assert_eq!((error.outcome, error.settled), (OutcomeCertainty::Unknown, true));
+    assert_eq!(
+        (error.outcome, error.settled),
+        (OutcomeCertainty::Unknown, true)
+    );
     assert_eq!(data.len(), 4096);
     assert_eq!(bench.log(), [once(0, 5)]);
     assert_eq!(bench.paths[0].set(|inner| inner.fences.len()), 1);
@@ -755,14 +839,19 @@ fn close_ends_what_waits_and_refuses_the_rest() {
     assert_eq!(bench.now().as_secs(), 2);
     assert_eq!(bench.read(&unit, 0).unwrap_err().kind, IoErrorKind::Closed);
     bench.executor.run(unit.close());
-    bench.executor.run(async { while events.recv().await.is_some() {} });
+    bench
+        .executor
+        .run(async { while events.recv().await.is_some() {} });
 }
 
 #[test]
 fn maintenance_ends_with_the_last_handle() {
     let bench = Bench::new(1);
-    let assembling =
-        LogicalUnit::assemble(bench.specs(), Config::default(), bench.executor.clock.clone());
+    let assembling = LogicalUnit::assemble(
+        bench.specs(),
+        Config::default(),
+        bench.executor.clock.clone(),
+    );
     let (unit, maintenance) = bench.executor.run(assembling).unwrap();
     let again = unit.clone();
     drop(unit);

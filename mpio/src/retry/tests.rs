@@ -168,7 +168,10 @@ fn raw_commands_are_repeated_only_when_not_executed() {
     assert!(!it.completed(at(1), P, over).hold);
     let error = it.finish().unwrap_err();
     assert_eq!(error.kind, IoErrorKind::NotRepeatable);
-    assert_eq!((error.outcome, error.settled), (OutcomeCertainty::Unknown, true));
+    assert_eq!(
+        (error.outcome, error.settled),
+        (OutcomeCertainty::Unknown, true)
+    );
 }
 
 #[test]
@@ -181,7 +184,10 @@ fn a_lost_raw_write_is_fenced_before_it_fails() {
     assert_eq!(it.step(), Step::Done);
     let error = it.finish().unwrap_err();
     assert_eq!(error.kind, IoErrorKind::NotRepeatable);
-    assert_eq!((error.outcome, error.settled), (OutcomeCertainty::Unknown, true));
+    assert_eq!(
+        (error.outcome, error.settled),
+        (OutcomeCertainty::Unknown, true)
+    );
 }
 
 #[test]
@@ -371,5 +377,8 @@ fn closing_ends_what_waits_and_says_what_is_unknown() {
     it.closed();
     let error = it.finish().unwrap_err();
     assert_eq!(error.kind, IoErrorKind::Closed);
-    assert_eq!((error.outcome, error.settled), (OutcomeCertainty::Unknown, false));
+    assert_eq!(
+        (error.outcome, error.settled),
+        (OutcomeCertainty::Unknown, false)
+    );
 }

@@ -27,7 +27,10 @@ fn a_new_path_carries_nothing_before_it_is_verified() {
     assert_eq!(it.state(), PathState::Verifying);
     assert_eq!(it.usable_in(), None);
     let it = Supervisor::new(at(0), NexusState::Down(LIFE), &Config::default());
-    assert_eq!((it.state(), it.poll(at(0))), (PathState::Down, Action::Wait(None)));
+    assert_eq!(
+        (it.state(), it.poll(at(0))),
+        (PathState::Down, Action::Wait(None))
+    );
 }
 
 #[test]

@@ -157,7 +157,11 @@ fn finish(bench: &Bench, unit: &Unit, model: &mut Model) {
     }
     bench.pass(Duration::from_secs(60));
     for slot in 0..4 {
-        assert_eq!(bench.read(unit, slot * 8).unwrap(), 255, "nothing lands later");
+        assert_eq!(
+            bench.read(unit, slot * 8).unwrap(),
+            255,
+            "nothing lands later"
+        );
     }
     let topology = unit.topology();
     assert_eq!(topology.held_ranges, 0);
