@@ -70,7 +70,13 @@ impl DesignatorKind {
             DesignatorId::ScsiName(_) => Self::ScsiName,
             DesignatorId::T10Vendor { .. } => Self::T10Vendor,
             DesignatorId::Naa(Naa::Local(_)) => Self::NaaLocal,
-            _ => return None,
+            DesignatorId::RelativeTargetPort(_)
+            | DesignatorId::TargetPortGroup(_)
+            | DesignatorId::LogicalUnitGroup(_)
+            | DesignatorId::Md5(_)
+            | DesignatorId::Uuid(_)
+            | DesignatorId::Other
+            | _ => return None,
         })
     }
 

@@ -475,7 +475,7 @@ fn altered_range(cdb: &Cdb) -> Option<LbaRange> {
         MediaAccess::None | MediaAccess::Read(_) | MediaAccess::Flush(_) => None,
         MediaAccess::Write(range) => Some(range),
         // What is not known counts as the worst.
-        _ => Some(LbaRange {
+        MediaAccess::WriteAnywhere | MediaAccess::Unknown | _ => Some(LbaRange {
             first: Lba(0),
             blocks: None,
         }),

@@ -155,7 +155,7 @@ impl<N: Nexus, C: Clock> Probe<'_, N, C> {
                 let data = self.ask(SHORT, Cdb::read_capacity_10(), 8).await?;
                 let short = parsed(SHORT, Capacity::parse_10(data.as_slice()))?;
                 // Too large for the short form, yet the long one is refused.
-                short.ok_or(ProbeError::BadCapacity {
+                short.ok_or_else(|| ProbeError::BadCapacity {
                     blocks: u64::from(u32::MAX),
                     block_bytes: 0,
                 })?

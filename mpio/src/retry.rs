@@ -370,9 +370,10 @@ impl Attempt {
             (_, answer) => (IoErrorKind::Closed, answer),
         };
         let doubt = self.doubt && self.replay != Replay::Free;
-        let (status, sense) = answer.map_or((None, Box::default()), |answer| {
-            (Some(answer.status), answer.sense)
-        });
+        let (status, sense) = match answer {
+            Some(answer) => (Some(answer.status), answer.sense),
+            None => (None, Box::default()),
+        };
         Err(IoError {
             outcome: if doubt {
                 OutcomeCertainty::Unknown

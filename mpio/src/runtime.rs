@@ -287,7 +287,7 @@ async fn fence<N: Nexus, C: Clock>(unit: Arc<Unit<N, C>>, path: Arc<Path<N>>) {
         let nexus = path.nexus.state();
         let alive = match nexus {
             NexusState::Up(life) => Some(life),
-            _ => None,
+            NexusState::Down(_) | NexusState::Closed | _ => None,
         };
         let Some(job) = unit.holds.job(path.id, alive) else {
             race(unit.holds.work.after(seen), path.nexus.changed(nexus)).await;

@@ -123,7 +123,7 @@ impl Supervisor {
     pub(crate) fn usable_in(&self) -> Option<Incarnation> {
         match self.nexus {
             NexusState::Up(life) if self.state.is_usable() => Some(life),
-            _ => None,
+            NexusState::Up(_) | NexusState::Down(_) | NexusState::Closed | _ => None,
         }
     }
 
@@ -137,7 +137,7 @@ impl Supervisor {
             NexusState::Up(_) => self.look_again(now),
             NexusState::Closed => self.rest(PathState::Closed),
             // A state this crate does not know carries nothing.
-            _ => self.rest(PathState::Down),
+            NexusState::Down(_) | _ => self.rest(PathState::Down),
         }
     }
 

@@ -4,7 +4,8 @@
     clippy::indexing_slicing,
     clippy::cast_possible_truncation,
     clippy::expect_used,
-    clippy::unwrap_used
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm
 )]
 
 use std::collections::{BTreeMap, VecDeque};
@@ -73,11 +74,11 @@ impl TestClock {
             };
             timers.now = timers.now.max(next);
             let now = timers.now;
-            let (due, rest) = std::mem::take(&mut timers.list)
+            let (due, rest): (Vec<_>, Vec<_>) = std::mem::take(&mut timers.list)
                 .into_iter()
                 .partition(|timer| timer.0 <= now);
             timers.list = rest;
-            Vec::<(Duration, u64, Waker)>::from(due)
+            due
         };
         for (_, _, waker) in due {
             waker.wake();

@@ -1,5 +1,7 @@
 //! Whole scenarios over fake paths, in virtual time.
 
+#![allow(clippy::wildcard_enum_match_arm)]
+
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -584,7 +586,8 @@ fn idle_paths_are_checked() {
 
 #[test]
 fn different_disks_are_refused_naming_both() {
-    let cases: [(fn(&FakeNexus), &str); 3] = [
+    type Change = fn(&FakeNexus);
+    let cases: [(Change, &str); 3] = [
         (|path| path.set(|inner| inner.naa = 2), "naa."),
         (
             |path| path.set(|inner| inner.blocks = 100),

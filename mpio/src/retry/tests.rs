@@ -1,3 +1,5 @@
+#![allow(clippy::wildcard_enum_match_arm)]
+
 use super::*;
 use crate::testing::{at, sense};
 use scsi::{Certainty, DeliveryError, DeliveryErrorKind};

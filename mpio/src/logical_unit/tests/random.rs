@@ -138,7 +138,7 @@ fn perform(bench: &Bench, unit: &Unit, model: &mut Model, op: &Op, tag: u8) {
     }
 }
 
-fn finish(bench: &Bench, unit: &Unit, model: &mut Model) {
+fn finish(bench: &Bench, unit: &Unit, model: &Model) {
     for path in &bench.paths {
         path.set(|inner| {
             inner.fence_error = None;
@@ -192,6 +192,6 @@ proptest! {
             perform(&bench, &unit, &mut model, op, tag);
         }
         prop_assert_eq!(model.ended, io, "each I/O ends exactly once");
-        finish(&bench, &unit, &mut model);
+        finish(&bench, &unit, &model);
     }
 }
