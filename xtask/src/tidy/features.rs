@@ -1,6 +1,8 @@
 //! Without their feature `tokio`, `iscsi` and `mpio` must build and have no runtime below them:
 //! that is the proof that the logic does no I/O.
 
+use std::collections::BTreeSet;
+
 use anyhow::Result;
 
 use super::Findings;
@@ -18,11 +20,12 @@ pub(super) fn check(findings: &mut Findings) -> Result<()> {
         let mut tree =
             cargo_with("tree --no-default-features --edges normal --prefix none --format {p}");
         let tree = process::output(tree.args(["--package", package]))?;
-        for line in tree.lines() {
-            let name = line.split(' ').next().unwrap_or_default();
-            if RUNTIMES.contains(&name) {
-                findings.problem(format!("{package} without tokio still depends on {name}"));
-            }
+        let names: BTreeSet<&str> = tree
+            .lines()
+            .filter_map(|line| line.split(' ').next())
+            .collect();
+        for name in names.intersection(&RUNTIMES.iter().copied().collect()) {
+            findings.problem(format!("{package} without tokio still depends on {name}"));
         }
     }
     Ok(())
