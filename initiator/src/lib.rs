@@ -24,11 +24,11 @@ pub use iscsi::name::{
     Host, IscsiName, Isid, NameError, Portal, PortalError, PortalGroupTag, Tsih,
 };
 pub use iscsi::net::{ConnectError, ConnectErrorKind};
-pub use iscsi::session::{LossReason, SessionSnapshot, Timeouts};
+pub use iscsi::session::{Event as SessionEvent, LossReason, SessionSnapshot, Timeouts};
 pub use iscsi::text::{ConnectionParams, NegotiatedKey, OfferError, SessionParams};
 pub use mpio::{
-    AssembleError, Geometry, IoError, IoErrorKind, LoadBalancePolicy, LuIdentity, OutcomeCertainty,
-    PathId, PathSnapshot, PathState, PathStats, Topology,
+    AssembleError, EventKind as PathEvent, Geometry, IoError, IoErrorKind, LoadBalancePolicy,
+    LuIdentity, OutcomeCertainty, PathId, PathSnapshot, PathState, PathStats, Topology,
 };
 pub use query::QueryError;
 pub use scsi::{Bytes, Cdb, Command, DataPhase, IoBuf, Lun, NexusState, ScsiAnswer, TaskAttribute};
