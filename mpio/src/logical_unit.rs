@@ -265,12 +265,13 @@ impl<N: Nexus, C: Clock> LogicalUnit<N, C> {
     }
 
     /// Carries out any command. It is sent again only when it certainly was not executed (not
-    /// sent, unit attention, busy), and never when its outcome is unknown.
+    /// sent, unit attention, busy), and never when its outcome is unknown. The device's last
+    /// answer is `Ok` whatever its status.
     ///
     /// [`Command::only_in`] is ignored.
     ///
     /// # Errors
-    /// [`IoError`] when the command got no usable answer, or a final status other than GOOD.
+    /// [`IoError`] when the command got no answer.
     pub async fn execute(&self, command: Command) -> (Result<ScsiAnswer, IoError>, DataPhase) {
         let unit = self.unit();
         let _begun = match unit.begin() {

@@ -7,7 +7,8 @@
 //! - What cannot harm when it runs twice moves to another path at once.
 //! - A write that may still run on the path it was sent on is sent again only after that path
 //!   was fenced ([`Step::AwaitFence`]), or it ends with an unknown outcome.
-//! - A raw command is sent again only when it certainly was not executed.
+//! - A raw command is sent again only when it certainly was not executed; the device's last
+//!   answer to it is a result, not an error.
 //! - Retries end with the deadline or the count, whichever is first; a command under way is
 //!   always waited for, because the transport holds the caller's memory.
 
@@ -179,12 +180,21 @@ impl Attempt {
             self.live = true;
             self.state = State::AwaitFence;
         }
+        self.hand_over_raw_answer();
         let trouble = match row.verdict {
             Verdict::Leave(trouble) => Some(trouble),
             Verdict::LookAgain => Some(Trouble::Changed),
             Verdict::Good | Verdict::Up | Verdict::Again { .. } | Verdict::Elsewhere => None,
         };
         Aftermath { trouble, hold }
+    }
+
+    /// Whoever sent a raw command wants the device's last word, whatever it is.
+    fn hand_over_raw_answer(&mut self) {
+        let raw = matches!(self.replay, Replay::Never { .. });
+        if raw && self.answer.is_some() && matches!(self.state, State::Failed(_)) {
+            self.state = State::Good;
+        }
     }
 
     /// The state that follows from a row of the table.
@@ -303,6 +313,7 @@ impl Attempt {
             }
             kind => State::Failed(kind.unwrap_or(IoErrorKind::NoPath)),
         };
+        self.hand_over_raw_answer();
     }
 
     /// An uncertain write holds a range that this one touches.

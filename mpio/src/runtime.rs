@@ -18,7 +18,7 @@ use crate::clock::Clock;
 use crate::error::ProbeError;
 use crate::event::EventKind;
 use crate::fence::Job;
-use crate::identity::Difference;
+use crate::identity::{Difference, Profile};
 use crate::path::{Path, PathId, PathState};
 use crate::probe::Probe;
 use crate::signal::race;
@@ -175,7 +175,7 @@ async fn verify<N: Nexus, C: Clock>(
 ) -> Verified {
     *finding = Finding::default();
     match probe(unit, path, life).profile().await {
-        Ok(profile) => match unit.profile.same_as(&profile) {
+        Ok(profile) => match same(unit, path.id, &profile) {
             Ok(()) => {
                 if profile.read_only {
                     unit.set_read_only();
@@ -191,6 +191,21 @@ async fn verify<N: Nexus, C: Clock>(
             finding.problem = Some(problem);
             Verified::Unclear
         }
+    }
+}
+
+/// Whether a path leads to the unit. Where nothing differs but nothing proves it either, that is
+/// enough for a path that was part of the unit before.
+fn same<N: Nexus, C: Clock>(
+    unit: &Unit<N, C>,
+    id: PathId,
+    profile: &Profile,
+) -> Result<(), Difference> {
+    let table = unit.table.load();
+    let was_up = table.get(id).is_some_and(|entry| entry.was_up);
+    match unit.profile.same_as(profile) {
+        Err(Difference::WeakIdentity { .. }) if was_up => Ok(()),
+        result => result,
     }
 }
 

@@ -297,6 +297,8 @@ pub(crate) struct Inner {
     pub(crate) blocks: u64,
     pub(crate) block_bytes: u32,
     pub(crate) write_protected: bool,
+    /// No designator and no serial number.
+    pub(crate) anonymous: bool,
     pub(crate) latency: Duration,
     /// What `fence` does; `None`: it stands after 5 ms, and the session is up again.
     pub(crate) fence_error: Option<FenceError>,
@@ -324,6 +326,7 @@ impl FakeNexus {
                 blocks: DISK_BLOCKS,
                 block_bytes: 512,
                 write_protected: false,
+                anonymous: false,
                 latency: Duration::from_millis(1),
                 fence_error: None,
                 fences: Vec::new(),
@@ -384,6 +387,7 @@ impl FakeNexus {
                 data.extend_from_slice(b"VENDOR  PRODUCT         0001");
                 page(&data)
             }
+            0x12 if inner.anonymous => Outcome::Answered(sense(5, 0x24, 0)),
             0x12 if cdb[2] == 0 => page(&[0, 0, 0, 3, 0, 0x80, 0x83]),
             0x12 if cdb[2] == 0x80 => page(&[0, 0x80, 0, 2, b'S', b'1']),
             0x12 if cdb[2] == 0x83 => {

@@ -861,3 +861,45 @@ fn maintenance_ends_with_the_last_handle() {
     drop(again);
     bench.executor.run(maintenance);
 }
+
+#[test]
+fn a_unit_without_identity_is_taken_alone_and_taken_back_but_never_joined() {
+    let anonymous = |paths| {
+        let bench = Bench::new(paths);
+        for path in &bench.paths {
+            path.set(|inner| inner.anonymous = true);
+        }
+        bench
+    };
+    let error = anonymous(2).try_assemble(Config::default()).unwrap_err();
+    let weak = |difference: &Difference| matches!(difference, Difference::WeakIdentity { .. });
+    assert!(
+        matches!(&error, AssembleError::Mismatch { difference, .. } if weak(difference)),
+        "{error}"
+    );
+    let bench = anonymous(1);
+    let unit = bench.assemble(Config::default());
+    bench.paths[0].cut();
+    bench.pass(ms(10));
+    bench.paths[0].log_in();
+    bench.write(&unit, 0, 1).unwrap();
+}
+
+#[test]
+fn the_answer_to_a_raw_command_is_handed_over_whatever_it_is() {
+    let bench = Bench::new(1);
+    let unit = bench.assemble(Config::default());
+    bench.script(0, &[Fate::Sense(6, 0x29, 0), Fate::Sense(3, 0x11, 0)]);
+    let command = Command {
+        cdb: Cdb::read(Lba(0), Blocks(1), RwOptions::default()),
+        data: DataPhase::Read(IoBuf::zeroed(512)),
+        attribute: TaskAttribute::Simple,
+        timeout: Duration::from_secs(5),
+        only_in: None,
+    };
+    let (result, data) = bench.executor.run(unit.execute(command));
+    let answer = result.unwrap();
+    assert_eq!(answer.status, Status::CHECK_CONDITION);
+    assert_eq!((answer.sense[2], answer.sense[12]), (3, 0x11));
+    assert_eq!(data.len(), 512);
+}

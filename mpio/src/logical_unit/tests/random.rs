@@ -49,6 +49,8 @@ fn fate() -> impl Strategy<Value = Fate> {
 enum Op {
     Read(u64),
     Write(u64),
+    /// All slots at once.
+    Burst,
     /// Dropped after so many milliseconds.
     Dropped(u64, u64),
     Cut(usize),
@@ -61,6 +63,7 @@ fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         4 => (0..4_u64).prop_map(Op::Read),
         6 => (0..4_u64).prop_map(Op::Write),
+        2 => Just(Op::Burst),
         2 => (0..4_u64, 0..50_u64).prop_map(|(slot, time)| Op::Dropped(slot, time)),
         1 => (0..2_usize).prop_map(Op::Cut),
         2 => (0..2_usize).prop_map(Op::LogIn),
@@ -107,6 +110,22 @@ fn perform(bench: &Bench, unit: &Unit, model: &mut Model, op: &Op, tag: u8) {
     match *op {
         Op::Read(slot) => model.read(slot, bench.read(unit, slot * 8)),
         Op::Write(slot) => model.wrote(slot, tag, bench.write(unit, slot * 8, tag)),
+        Op::Burst => {
+            let write = |slot: u64| async move { unit.write_at(slot * 4096, data(tag)).await };
+            let results = Mutex::new(Vec::new());
+            let one = |slot| {
+                let results = &results;
+                async move {
+                    let result = write(slot).await;
+                    lock(results).push((slot, result));
+                }
+            };
+            let all = join(join(one(0), one(1)), join(one(2), one(3)));
+            bench.executor.run(all);
+            for (slot, result) in results.into_inner().unwrap() {
+                model.wrote(slot, tag, result);
+            }
+        }
         Op::Dropped(slot, time) => {
             let write = unit.write_at(slot * 4096, data(tag));
             let ended = bench
@@ -171,8 +190,6 @@ fn finish(bench: &Bench, unit: &Unit, model: &Model) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
-
     #[test]
     fn no_acknowledged_write_is_lost_or_overtaken(
         scripts in proptest::collection::vec(proptest::collection::vec(fate(), 0..20), 2),
@@ -188,7 +205,11 @@ proptest! {
         let mut io = 0;
         for (index, op) in ops.iter().enumerate() {
             let tag = u8::try_from(index + 1).unwrap();
-            io += u32::from(matches!(op, Op::Read(_) | Op::Write(_) | Op::Dropped(..)));
+            io += match op {
+                Op::Read(_) | Op::Write(_) | Op::Dropped(..) => 1,
+                Op::Burst => 4,
+                _ => 0,
+            };
             perform(&bench, &unit, &mut model, op, tag);
         }
         prop_assert_eq!(model.ended, io, "each I/O ends exactly once");
