@@ -111,8 +111,8 @@ pub(crate) struct DiscoverArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct LsArgs {
-    /// iscsi://host[:port][,tpgt][/target[/lun]]
-    #[arg(value_name = "URL", required = true, value_parser = Discreet(url_of))]
+    /// A portal, a target or a logical unit.
+    #[arg(help = "iscsi://host[:port][,tpgt][/target[/lun]]", value_name = "URL", required = true, value_parser = Discreet(url_of))]
     pub(crate) urls: Vec<Url>,
     #[command(flatten)]
     pub(crate) login: LoginArgs,
@@ -121,8 +121,8 @@ pub(crate) struct LsArgs {
 /// One logical unit and how to get there.
 #[derive(Debug, Args)]
 pub(crate) struct UnitArgs {
-    /// iscsi://host[:port][,tpgt]/target/lun; several are several paths.
-    #[arg(value_name = "URL", required = true, value_parser = Discreet(url_of))]
+    /// The paths to it.
+    #[arg(help = "iscsi://host[:port][,tpgt]/target/lun; several are several paths", value_name = "URL", required = true, value_parser = Discreet(url_of))]
     pub(crate) urls: Vec<Url>,
     #[command(flatten)]
     pub(crate) login: LoginArgs,

@@ -10,7 +10,8 @@ use anyhow::{Context as _, Result, bail};
 pub(crate) fn root() -> PathBuf {
     let here = std::env::var_os("CARGO_MANIFEST_DIR");
     let here = here.unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
-    Path::new(&here).join("..")
+    let here = Path::new(&here);
+    here.parent().unwrap_or(here).to_path_buf()
 }
 
 /// The cargo that runs us, from the top of the repository.
