@@ -4,6 +4,33 @@
 //! This is the one crate an application depends on; it re-exports what a user needs from the
 //! crates below it. It assembles `iscsi` sessions (one per path) and `mpio` logical units, and
 //! keeps no protocol knowledge of its own.
+//!
+//! ```no_run
+//! use initiator::{Initiator, IoBuf, Lun, TargetSpec};
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let initiator = Initiator::builder("iqn.2024-01.com.example:host".parse()?).build()?;
+//! let target = initiator
+//!     .login(TargetSpec {
+//!         name: "iqn.2024-01.com.example:disks".parse()?,
+//!         portals: vec!["192.0.2.10".parse::<initiator::Portal>()?.into()],
+//!         all_portals: true,
+//!     })
+//!     .await?;
+//! let disk = target.logical_unit(Lun::ZERO).await?;
+//! let (result, buf) = disk.read_at(0, IoBuf::zeroed(4096)).await;
+//! result?;
+//! println!("{:?}", buf.as_slice().first());
+//! target.logout().await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! More in the crate's `examples`. Everything needs a tokio runtime with I/O and time enabled, and
+//! lives on the one in which it was started.
+//!
+//! What it does not do: attach a logical unit to the host as a device, keep a list of targets
+//! from run to run, reserve.
 
 mod builder;
 mod error;
