@@ -109,9 +109,8 @@ impl Target {
             judge.expect(!parameters.initial_r2t, Rule::UnsolicitedForbidden, || {
                 "F clear".to_owned()
             });
-            let limit = parameters.first_burst_bytes.min(command.expected) as usize;
-            judge.expect(data < limit, Rule::CommandFinal, || {
-                format!("F clear although {data} bytes fill the first burst of {limit}")
+            judge.expect(data < command.expected as usize, Rule::CommandFinal, || {
+                format!("F clear although all {data} bytes came with the command")
             });
         }
         if !command.read && !command.write {

@@ -8,6 +8,7 @@ use crate::disk::sense::Sense;
 use crate::full_feature::reason;
 use crate::judge::{Judge, Rule};
 use crate::login::operational::Parameters;
+use crate::session::Session;
 use crate::target::Target;
 use crate::task::{Burst, Task};
 use crate::wire::framer::RawPdu;
@@ -42,6 +43,21 @@ impl Target {
             self.reject(now, id, reason::INVALID_FIELD, &pdu.header);
             return;
         };
+        if task.early.is_some() && task.unsolicited.is_none() {
+            // The task failed already and waits only to say so.
+            return;
+        }
+        let task_id = task.id;
+        if data_out.ttt == RESERVED_TAG && overtakes(session, id, task_id) {
+            let what = format!(
+                "data of ITT {:#010x} before those of an earlier command",
+                data_out.itt
+            );
+            self.judge.note(Rule::UnsolicitedOrder, what);
+        }
+        let Some(task) = session.tasks.get_mut(&data_out.itt) else {
+            return;
+        };
         let known = if data_out.ttt == RESERVED_TAG {
             task.unsolicited
         } else {
@@ -70,18 +86,7 @@ impl Target {
         if !matches!(taken, Taken::Bad(_)) {
             task.store(data_out.offset, &pdu.data);
         }
-        let unsolicited = data_out.ttt == RESERVED_TAG;
-        match taken {
-            Taken::More(burst) if unsolicited => task.unsolicited = Some(burst),
-            Taken::More(burst) => {
-                task.r2ts.insert(data_out.ttt, burst);
-            }
-            Taken::Complete if unsolicited => end_unsolicited(task, &burst, &mut self.judge),
-            Taken::Complete => {
-                task.r2ts.remove(&data_out.ttt);
-            }
-            Taken::Bad(sense) => fail(task, sense),
-        }
+        settle(task, &data_out, taken, &burst, &mut self.judge);
         self.pump(now, tsih, data_out.itt);
     }
 
@@ -95,6 +100,30 @@ impl Target {
         };
         fail(task, Sense::CRC_ERROR);
         self.pump(now, tsih, itt);
+    }
+}
+
+/// Whether an earlier command of the connection still owes unsolicited data.
+fn overtakes(session: &Session, id: ConnectionId, task_id: u64) -> bool {
+    session
+        .tasks
+        .values()
+        .any(|other| other.connection == id && other.id < task_id && other.unsolicited.is_some())
+}
+
+/// Books a PDU that was checked.
+fn settle(task: &mut Task, data_out: &DataOut, taken: Taken, burst: &Burst, judge: &mut Judge) {
+    let unsolicited = data_out.ttt == RESERVED_TAG;
+    match taken {
+        Taken::More(burst) if unsolicited => task.unsolicited = Some(burst),
+        Taken::More(burst) => {
+            task.r2ts.insert(data_out.ttt, burst);
+        }
+        Taken::Complete if unsolicited => end_unsolicited(task, burst, judge),
+        Taken::Complete => {
+            task.r2ts.remove(&data_out.ttt);
+        }
+        Taken::Bad(sense) => fail(task, sense),
     }
 }
 
@@ -144,9 +173,11 @@ fn take(
     judge: &mut Judge,
 ) -> Taken {
     let unsolicited = data_out.ttt == RESERVED_TAG;
-    judge.expect(data_out.data_sn == burst.next_sn, Rule::DataOutSn, || {
-        format!("DataSN {} for {}", data_out.data_sn, burst.next_sn)
-    });
+    let what = || format!("DataSN {} for {}", data_out.data_sn, burst.next_sn);
+    if !judge.expect(data_out.data_sn == burst.next_sn, Rule::DataOutSn, what) {
+        // A sequence error; without recovery the task ends (RFC 7143 §7.9).
+        return Taken::Bad(Sense::CRC_ERROR);
+    }
     burst.next_sn = data_out.data_sn.wrapping_add(1);
     let end = u64::from(data_out.offset) + u64::from(bytes);
     if parameters.data_pdu_in_order {

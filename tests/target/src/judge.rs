@@ -116,20 +116,20 @@ rules! {
     CmdSnReused "§4.2.2.1" "No CmdSN is used for a second command.";
     CmdSnBeyondWindow "§4.2.2.1" "No command is sent with a CmdSN beyond MaxCmdSN.";
     ImmediateCmdSn "§4.2.2.1" "An immediate request carries the next CmdSN without consuming it.";
-    ImmediateRequired "§11.2.1.1" "Requests that must be immediate have the I bit.";
     TaskTagInUse "§11.2.1.8" "An Initiator Task Tag identifies one task at a time.";
     TaskTagReserved "§11.2.1.8" "0xffffffff is no task tag.";
     ExpStatSnAhead "§4.2.2.2" "ExpStatSN acknowledges only what was sent.";
     ExpStatSnBackwards "§4.2.2.2" "ExpStatSN does not go back.";
     // Commands
-    CommandFinal "§11.3.1" "F is set in a command that no unsolicited Data-Out follows.";
+    CommandFinal "§11.3.1" "F is set in a command without W, and in one whose immediate data are all its data (§11.3.4).";
     TaskAttribute "§11.3.1" "The task attribute is one of the five defined.";
     DataWithoutWrite "§11.3.6" "Only a command with the W bit carries data.";
     ExpectedLength "§11.3.4" "Expected Data Transfer Length is zero without R and W, and what the CDB asks for with them.";
     ImmediateDataForbidden "§13.11" "No immediate data when ImmediateData=No.";
     UnsolicitedForbidden "§13.10" "No unsolicited Data-Out when InitialR2T=Yes.";
     FirstBurstExceeded "§13.14" "Unsolicited data stay within FirstBurstLength and the expected length.";
-    FirstBurstShort "§11.7.1" "An announced unsolicited sequence is sent up to FirstBurstLength or the expected length.";
+    FirstBurstShort "§4.2.5.2" "An announced unsolicited sequence is sent up to FirstBurstLength or the expected length.";
+    UnsolicitedOrder "§4.2.5.2" "Unsolicited data of several commands come in the order of the commands.";
     // Data-Out
     DataOutNoTask "§11.7" "Data-Out belongs to a task of this connection.";
     DataOutTransferTag "§11.7.4" "Data-Out carries the transfer tag of an open R2T, or 0xffffffff when unsolicited.";
@@ -143,11 +143,11 @@ rules! {
     PhaseWrong "§6.3" "Only Login Requests before, and none in, the Full Feature Phase.";
     DiscoveryOnly "§4.3" "A discovery session carries text requests and logout only.";
     LoginImmediate "§11.12" "Login Requests are immediate.";
-    LoginVersion "§11.12.4" "Version-min does not exceed version-max and 0x00 is offered.";
+    LoginVersion "§11.12.4" "Version-min and Version-max are 0x00.";
     LoginStage "§11.12.3" "CSG and NSG name a legal step, and CSG follows the stage agreed on.";
     LoginContinue "§11.12.2" "C and T are not set together.";
     LoginFieldsChange "§11.12" "ISID, TSIH, CID and ITT stay the same during a login.";
-    LoginCmdSn "§11.12.8" "CmdSN stays the same during a login.";
+    LoginCmdSn "§11.12.8" "CmdSN stays the same during a leading login.";
     LoginIsid "§11.12.5" "The ISID has one of the defined types.";
     LoginTsih "§11.12.6" "TSIH is zero for a new session and valid for an additional connection.";
     LoginSegment "§13.12" "Login data segments stay within the default of 8192 bytes.";

@@ -230,7 +230,8 @@ impl Unit {
             blocks
         };
         let extent = self.in_range(Extent { lba, blocks })?;
-        if extent.blocks > u64::from(UNMAP_LIMIT_BLOCKS) {
+        // WSNZ of the block limits page: zero blocks are refused.
+        if extent.blocks == 0 || extent.blocks > u64::from(UNMAP_LIMIT_BLOCKS) {
             return Err(Sense::cdb_field(if ten { 7 } else { 10 }));
         }
         // ANCHOR and the obsolete PBDATA/LBDATA bits are not supported.

@@ -117,11 +117,14 @@ fn designators(disk: &Disk, entrance: &Entrance) -> Vec<u8> {
 pub(crate) const TRANSFER_LIMIT_BLOCKS: u32 = 0xffff;
 /// Most blocks one WRITE SAME or one UNMAP may touch.
 pub(crate) const UNMAP_LIMIT_BLOCKS: u32 = TRANSFER_LIMIT_BLOCKS;
+/// Most blocks one COMPARE AND WRITE may compare.
+pub(crate) const COMPARE_AND_WRITE_LIMIT_BLOCKS: u8 = 0xff;
 /// Most descriptors of one UNMAP.
 pub(crate) const UNMAP_DESCRIPTORS: u32 = 128;
 
 fn block_limits() -> Vec<u8> {
-    let mut out = vec![0x00, 0x00];
+    // WSNZ: WRITE SAME of zero blocks is refused instead of meaning "to the end".
+    let mut out = vec![0x01, COMPARE_AND_WRITE_LIMIT_BLOCKS];
     out.extend(8_u16.to_be_bytes());
     out.extend(TRANSFER_LIMIT_BLOCKS.to_be_bytes());
     out.extend(2048_u32.to_be_bytes());

@@ -161,9 +161,11 @@ impl Login {
             Rule::LoginContinue,
             || "C and T".to_owned(),
         );
-        let versions = request.version_min <= request.version_max && request.version_min == 0;
-        let offered = || format!("versions {}..{}", request.version_min, request.version_max);
-        if !judge.expect(versions, Rule::LoginVersion, offered) {
+        let versions = request.version_min == 0 && request.version_max == 0;
+        judge.expect(versions, Rule::LoginVersion, || {
+            format!("versions {}..{}", request.version_min, request.version_max)
+        });
+        if request.version_min > 0 {
             return Err(0x0205);
         }
         let reserved_isid_type = request.isid[0] >> 6 == 3;
@@ -195,9 +197,11 @@ impl Login {
             && first.tsih == request.tsih
             && first.itt == request.itt
             && first.cid == request.cid;
-        judge.expect(first.cmd_sn == request.cmd_sn, Rule::LoginCmdSn, || {
-            format!("{} after {}", request.cmd_sn, first.cmd_sn)
-        });
+        judge.expect(
+            first.tsih != 0 || first.cmd_sn == request.cmd_sn,
+            Rule::LoginCmdSn,
+            || format!("{} after {}", request.cmd_sn, first.cmd_sn),
+        );
         if judge.expect(same, Rule::LoginFieldsChange, || {
             "a field changed".to_owned()
         }) {
