@@ -40,12 +40,9 @@ pub(crate) async fn run<N: Nexus, C: Clock>(
     request: &Request,
     mut data: DataPhase,
 ) -> (Result<ScsiAnswer, IoError>, DataPhase) {
-    let mut attempt = Attempt::new(
-        request.replay,
-        request.expected,
-        unit.clock.now(),
-        &unit.config,
-    );
+    // Read again only after something was waited for: two readings per I/O when all is well.
+    let mut now = unit.clock.now();
+    let mut attempt = Attempt::new(request.replay, request.expected, now, &unit.config);
     let mut hold = None;
     loop {
         // Read before looking at anything, so that no change is missed.
@@ -55,7 +52,7 @@ pub(crate) async fn run<N: Nexus, C: Clock>(
             Step::Send { stay, avoid } => {
                 let held = request.alters.map(|range| unit.holds.in_the_way(range));
                 if let Some(standing @ (Standing::Held | Standing::Hopeless)) = held {
-                    attempt.range_held(unit.clock.now(), standing == Standing::Hopeless);
+                    attempt.range_held(now, standing == Standing::Hopeless);
                     continue;
                 }
                 let bytes = u64::try_from(data.len()).unwrap_or(u64::MAX);
@@ -63,94 +60,124 @@ pub(crate) async fn run<N: Nexus, C: Clock>(
                     Pick::Path(path, life) => {
                         note_path(unit, &attempt, path.id);
                         attempt.sending(path.id);
-                        (hold, data) = send(unit, request, &mut attempt, &path, life, data).await;
+                        let sending = Sending {
+                            unit,
+                            request,
+                            path: &path,
+                            life,
+                        };
+                        (hold, data) = sending.run(&mut attempt, data, &mut now).await;
                     }
-                    Pick::OnlyAvoided => attempt.exhausted(unit.clock.now()),
-                    Pick::Nowhere(every) => attempt.no_path(unit.clock.now(), every),
+                    Pick::OnlyAvoided => attempt.exhausted(now),
+                    Pick::Nowhere(every) => attempt.no_path(now, every),
                     Pick::Never => attempt.no_path_ever(),
                 }
             }
             Step::AwaitFence(until) => {
                 match hold.map_or(Standing::Free, |hold| unit.holds.standing(hold)) {
-                    Standing::Free => attempt.fenced(unit.clock.now()),
+                    Standing::Free => attempt.fenced(now),
                     Standing::Hopeless => attempt.not_fenceable(),
-                    Standing::Held => wait(unit, &mut attempt, seen, until).await,
+                    Standing::Held => now = wait(unit, &mut attempt, seen, until).await,
                 }
             }
             Step::Sleep(until) | Step::AwaitChange(until) => {
-                wait(unit, &mut attempt, seen, until).await;
+                now = wait(unit, &mut attempt, seen, until).await;
             }
         }
     }
     (end(unit, request, attempt), data)
 }
 
+/// Waits for a change or for `until`; returns what time it is then.
 async fn wait<N: Nexus, C: Clock>(
     unit: &Unit<N, C>,
     attempt: &mut Attempt,
     seen: u64,
     until: Instant,
-) {
+) -> Instant {
     if unit.closing() {
         attempt.closed();
-        return;
+    } else {
+        unit.wait(seen, until).await;
     }
-    unit.wait(seen, until).await;
-    attempt.woken(unit.clock.now());
+    let now = unit.clock.now();
+    attempt.woken(now);
+    now
 }
 
-/// Sends the command once. Returns the hold on its range, if it got lost, and the data.
-async fn send<N: Nexus, C: Clock>(
-    unit: &Unit<N, C>,
-    request: &Request,
-    attempt: &mut Attempt,
-    path: &Path<N>,
+/// A command about to be sent.
+struct Sending<'a, N: Nexus, C: Clock> {
+    unit: &'a Unit<N, C>,
+    request: &'a Request,
+    path: &'a Path<N>,
     life: Incarnation,
-    data: DataPhase,
-) -> (Option<HoldId>, DataPhase) {
-    let started = unit.clock.now();
-    let bytes = u64::try_from(data.len()).unwrap_or(u64::MAX);
-    let is_read = matches!(data, DataPhase::Read(_));
-    let in_flight = path.enter(bytes);
-    let mut underway = Underway {
-        unit,
-        path: path.id,
-        life,
-        range: request.alters,
-    };
-    let command = Command {
-        cdb: request.cdb.clone(),
-        data,
-        attribute: request.attribute,
-        timeout: request.timeout,
-        only_in: Some(life),
-    };
-    let completion = path.nexus.execute(command).await;
-    let now = unit.clock.now();
-    drop(in_flight);
-    tally(path, &completion.outcome, is_read, bytes);
-    path.counters
-        .latency(now.saturating_duration_since(started));
-    // An unanswered command speaks for the life it was meant for. Whatever was sent in a later
-    // one (by a nexus that ignores `only_in`) needs that one's fence.
-    let (of_trouble, of_hold) = match &completion.outcome {
-        Outcome::Answered(_) => (completion.incarnation, completion.incarnation),
-        Outcome::Failed(_) => (life, life.max(completion.incarnation)),
-    };
-    let aftermath = attempt.completed(now, path.id, completion.outcome);
-    let range = underway.range.take();
-    // The range before the report: once the path is known to be bad, no write slips in.
-    let hold = range.filter(|_| aftermath.hold).map(|range| {
-        let holds = &unit.holds;
-        holds.hold(range, path.id, of_hold, Cause::Lost, now)
-    });
-    if let Some(trouble) = aftermath.trouble {
-        path.report(Report {
-            incarnation: of_trouble,
-            trouble,
+}
+
+impl<N: Nexus, C: Clock> Sending<'_, N, C> {
+    /// Sends it once. Returns the hold on its range, if it got lost, and the data. `now` is the
+    /// time before and, on return, after.
+    async fn run(
+        &self,
+        attempt: &mut Attempt,
+        data: DataPhase,
+        now: &mut Instant,
+    ) -> (Option<HoldId>, DataPhase) {
+        let Self {
+            unit,
+            request,
+            path,
+            life,
+        } = *self;
+        let started = *now;
+        let bytes = u64::try_from(data.len()).unwrap_or(u64::MAX);
+        let is_read = matches!(data, DataPhase::Read(_));
+        let in_flight = path.enter(bytes);
+        let mut underway = Underway {
+            unit,
+            path: path.id,
+            life,
+            range: request.alters,
+        };
+        let command = Command {
+            cdb: request.cdb.clone(),
+            data,
+            attribute: request.attribute,
+            timeout: request.timeout,
+            only_in: Some(life),
+        };
+        let completion = path.nexus.execute(command).await;
+        *now = unit.clock.now();
+        drop(in_flight);
+        tally(path, &completion.outcome, is_read, bytes);
+        path.counters
+            .latency(now.saturating_duration_since(started));
+        let range = underway.range.take();
+        let carried_in = completion.incarnation;
+        let (of_trouble, of_hold) = self.lives(&completion.outcome, carried_in);
+        let aftermath = attempt.completed(*now, path.id, completion.outcome);
+        // The range before the report: once the path is known to be bad, no write slips in.
+        let hold = range.filter(|_| aftermath.hold).map(|range| {
+            let holds = &unit.holds;
+            holds.hold(range, path.id, of_hold, Cause::Lost, *now)
         });
+        if let Some(trouble) = aftermath.trouble {
+            path.report(Report {
+                incarnation: of_trouble,
+                trouble,
+            });
+        }
+        (hold, completion.data)
     }
-    (hold, completion.data)
+
+    /// The lives of the nexus that trouble and a hold are to be ascribed to. An unanswered
+    /// command speaks for the life it was meant for; if a nexus that ignores `only_in` sent it in
+    /// a later one, it needs that one's fence.
+    fn lives(&self, outcome: &Outcome, carried_in: Incarnation) -> (Incarnation, Incarnation) {
+        match outcome {
+            Outcome::Answered(_) => (carried_in, carried_in),
+            Outcome::Failed(_) => (self.life, self.life.max(carried_in)),
+        }
+    }
 }
 
 /// A write being carried; dropped while it is, its range is held.

@@ -30,3 +30,17 @@ impl Clock for TokioClock {
         tokio::time::sleep_until(tokio::time::Instant::from_std(at))
     }
 }
+
+#[cfg(all(test, feature = "tokio"))]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_tokio_clock_follows_paused_time() {
+        let start = TokioClock.now();
+        let until = start + Duration::from_secs(3600);
+        TokioClock.sleep_until(until).await;
+        assert_eq!(TokioClock.now(), until);
+    }
+}

@@ -6,12 +6,12 @@
 //! What it promises:
 //!
 //! - **One unit.** Paths are joined only when identity, size and block size agree, and looked at
-//!   again after every new login before they carry anything (`identity`).
+//!   again after every new login before they carry anything (`identity.rs`).
 //! - **No write twice behind your back.** A write that got lost with its path is sent on another
 //!   one only after the target has confirmed that the first can no longer run; meanwhile its
-//!   range is held. What cannot be settled ends as [`OutcomeCertainty::Unknown`] (`fence`).
+//!   range is held. What cannot be settled ends as [`OutcomeCertainty::Unknown`] (`fence.rs`).
 //! - **One retrier.** Nothing above or below retries; every error has its row in one table
-//!   (`classify`).
+//!   (`classify.rs`).
 //! - **Buffers come back**, whatever happens, and futures may be dropped.
 //!
 //! What is not here yet: asymmetric access (ALUA), reservations across paths, marginal paths.

@@ -108,3 +108,57 @@ pub(crate) fn merge(failures: Vec<(usize, IoError)>, piece_bytes: u64) -> Result
     }
     Err(error)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::{IoErrorKind, OutcomeCertainty};
+    use crate::testing::Executor;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
+
+    fn failure(outcome: OutcomeCertainty, settled: bool) -> IoError {
+        IoError {
+            outcome,
+            settled,
+            ..IoError::local(IoErrorKind::MediumError)
+        }
+    }
+
+    #[test]
+    fn so_many_at_once_and_all_back_in_order() {
+        let executor = Executor::new();
+        let (now, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let mut next = 0_u64;
+        let pieces = run_pieces(3, || {
+            next += 1;
+            let (index, executor, now, most) = (next, executor.clone(), &now, &most);
+            (index <= 10).then_some(async move {
+                most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                // The later, the shorter: they end out of order.
+                executor.pass(Duration::from_millis(20 - index)).await;
+                now.fetch_sub(1, Ordering::SeqCst);
+                (Ok(()), index)
+            })
+        });
+        let (back, failures) = executor.run(pieces);
+        assert_eq!(back, (1..=10).collect::<Vec<_>>());
+        assert!(failures.is_empty());
+        assert_eq!(most.load(Ordering::SeqCst), 3);
+    }
+
+    #[test]
+    fn the_first_failure_speaks_and_the_worst_outcome_counts() {
+        assert_eq!(merge(Vec::new(), 4096), Ok(()));
+        let failures = vec![
+            (2, failure(OutcomeCertainty::NotDone, true)),
+            (5, failure(OutcomeCertainty::Unknown, false)),
+        ];
+        let error = merge(failures, 4096).unwrap_err();
+        assert_eq!(error.done_bytes, 2 * 4096);
+        assert_eq!(
+            (error.outcome, error.settled),
+            (OutcomeCertainty::Unknown, false)
+        );
+    }
+}
