@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use iscsi::discovery::DiscoveryConfig;
 use iscsi::login::{AuthPolicy, LoginError, LoginStatus};
+use mpio::MAX_PATHS;
 use tokio::task::JoinSet;
 
 use crate::builder::{DiscoveryAuth, Settings};
@@ -98,12 +99,16 @@ impl Initiator {
         if portals.is_empty() {
             return Err(Error::NoPortal);
         }
-        let portals = if all_portals {
-            self.all_portals(&name, portals).await?
+        let given = portals.len();
+        let (portals, spare) = if all_portals {
+            let mut portals = self.all_portals(&name, portals).await?;
+            // What was asked for by name is not cut off, and fails if it is too much.
+            let spare = portals.split_off(portals.len().min(given.max(MAX_PATHS)));
+            (portals, spare)
         } else {
-            portals
+            (portals, Vec::new())
         };
-        Target::login(Arc::clone(&self.settings), name, portals).await
+        Target::login(Arc::clone(&self.settings), name, portals, spare).await
     }
 
     /// The portals given, and all others that the target lists.
@@ -131,9 +136,11 @@ impl Initiator {
                 && !addresses.contains_key(portal)
             {
                 // A name that does not resolve fails later, where its portal is used.
-                let resolved = tokio::net::lookup_host((host.as_str(), portal.port)).await;
-                let resolved = resolved.map(Iterator::collect).unwrap_or_default();
-                addresses.insert(portal.clone(), resolved);
+                let lookup = tokio::net::lookup_host((host.as_str(), portal.port));
+                let limit = self.settings.timeouts().connect;
+                if let Ok(Ok(resolved)) = tokio::time::timeout(limit, lookup).await {
+                    addresses.insert(portal.clone(), resolved.collect());
+                }
             }
         }
         Ok(plan::merge(given, &portals, &addresses))

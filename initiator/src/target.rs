@@ -117,11 +117,13 @@ impl Path {
 }
 
 impl Target {
-    /// Starts all sessions and waits for the first, a little for the others.
+    /// Starts all sessions and waits for the first, a little for the others. `spare` are portals
+    /// beyond what a logical unit can use.
     pub(crate) async fn login(
         settings: Arc<Settings>,
         name: IscsiName,
         portals: Vec<PortalSpec>,
+        spare: Vec<PortalSpec>,
     ) -> Result<Self, Error> {
         let shared = Arc::new(Shared::start(settings, name, portals)?);
         let target = Self {
@@ -129,6 +131,7 @@ impl Target {
             warnings: Vec::new(),
             shared,
         };
+        let spares = spare.len();
         let failures = target.first_attempts().await;
         if !target.shared.paths.iter().any(Path::is_up) {
             let name = target.shared.name.clone();
@@ -141,7 +144,16 @@ impl Target {
             let portal = error.portal.clone();
             (portal, Error::of_login(&target.shared.name, error))
         };
-        let warnings = failures.into_iter().map(failed).collect();
+        let unused = |spare: &PortalSpec| {
+            let error = Error::TooManySessions {
+                target: target.shared.name.clone(),
+                given: target.shared.paths.len() + spares,
+                max: MAX_PATHS,
+            };
+            (spare.portal.clone(), error)
+        };
+        let warnings = failures.into_iter().map(failed);
+        let warnings = warnings.chain(spare.iter().map(unused)).collect();
         Ok(Self { warnings, ..target })
     }
 
@@ -155,22 +167,22 @@ impl Target {
             attempts.spawn(async move { (index, handle.first_attempt().await) });
         }
         let mut outcomes: Vec<Option<Result<(), ConnectError>>> = vec![None; paths.len()];
-        let mut patience: Option<std::pin::Pin<Box<tokio::time::Sleep>>> = None;
+        let mut until = None;
         loop {
-            let attempt = tokio::select! {
-                attempt = attempts.join_next() => attempt,
-                () = async { match &mut patience {
-                    Some(patience) => patience.await,
-                    None => std::future::pending().await,
-                } } => None,
+            let attempt = match until {
+                None => attempts.join_next().await,
+                Some(until) => {
+                    let attempt = tokio::time::timeout_at(until, attempts.join_next()).await;
+                    attempt.ok().flatten()
+                }
             };
             let Some(attempt) = attempt else { break };
             // A task of ours that was cancelled: the runtime is shutting down.
             let Ok((index, outcome)) = attempt else {
                 continue;
             };
-            if outcome.is_ok() && patience.is_none() {
-                patience = Some(Box::pin(tokio::time::sleep(GRACE)));
+            if outcome.is_ok() {
+                until = until.or_else(|| Some(tokio::time::Instant::now() + GRACE));
             }
             if let Some(slot) = outcomes.get_mut(index) {
                 *slot = Some(outcome);
@@ -197,7 +209,8 @@ impl Target {
     }
 
     /// Portals that had not logged in when [`crate::Initiator::login`] returned, with the reason.
-    /// They are tried further; [`Target::sessions`] tells how they fare now.
+    /// They are tried further, except those that SendTargets listed beyond what one logical unit
+    /// can use ([`Error::TooManySessions`]); [`Target::sessions`] tells how they fare now.
     #[must_use]
     pub fn warnings(&self) -> &[(Portal, Error)] {
         &self.warnings

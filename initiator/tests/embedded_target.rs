@@ -549,3 +549,113 @@ async fn events_tell_of_sessions_and_paths() {
     .await;
     rig.finish().await;
 }
+
+#[tokio::test]
+async fn a_portal_that_says_nothing_does_not_hold_up_the_login() {
+    let rig = Rig::start(Config::default(), &[1, 2]).await;
+    in_time(async {
+        rig.server.black_hole(0).await.unwrap();
+        // A login that nobody answers may take 15 seconds.
+        let login = tokio::time::timeout(Duration::from_secs(10), async {
+            initiator().login(rig.spec()).await
+        });
+        let target = login.await.unwrap().unwrap();
+        let [(portal, error)] = target.warnings() else {
+            panic!("{:?}", target.warnings());
+        };
+        assert_eq!(*portal, rig.portals[0]);
+        assert!(matches!(error, Error::NoPortalReachable { .. }), "{error}");
+        let unit = target.logical_unit(Lun::ZERO).await.unwrap();
+        read(&unit, 0, 4096).await;
+        rig.server.restore(0).await.unwrap();
+        active_paths(&target, &unit, 2).await;
+        target.logout().await.unwrap();
+    })
+    .await;
+    rig.finish().await;
+}
+
+#[tokio::test]
+async fn a_redirection_is_followed() {
+    let rig = Rig::start(Config::default(), &[1, 1]).await;
+    let redirect = test_target::Redirect {
+        address: rig.portals[1].to_string(),
+        permanent: false,
+        portal: Some(0),
+    };
+    rig.server
+        .with_target(|target, _| target.config_mut().quirks.redirect = Some(redirect));
+    in_time(async {
+        let spec = TargetSpec {
+            portals: vec![rig.portals[0].clone().into()],
+            ..rig.spec()
+        };
+        let target = initiator().login(spec).await.unwrap();
+        let [session] = &target.sessions()[..] else {
+            panic!("one portal is one session");
+        };
+        assert_eq!(
+            (&session.home, &session.portal),
+            (&rig.portals[0], &rig.portals[1])
+        );
+        let unit = target.logical_unit(Lun::ZERO).await.unwrap();
+        read(&unit, 0, 4096).await;
+        target.logout().await.unwrap();
+    })
+    .await;
+    rig.finish().await;
+}
+
+#[tokio::test]
+async fn a_target_that_is_dropped_is_logged_out_once_its_units_are_gone() {
+    let rig = Rig::start(Config::default(), &[1, 2]).await;
+    in_time(async {
+        let target = initiator().login(rig.spec()).await.unwrap();
+        let unit = target.logical_unit(Lun::ZERO).await.unwrap();
+        drop(target);
+        read(&unit, 0, 4096).await;
+        assert_eq!(rig.isids().len(), 2);
+        drop(unit);
+        while !rig.isids().is_empty() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    rig.finish().await;
+}
+
+#[tokio::test]
+async fn portals_beyond_what_a_unit_can_use_are_left_out_and_told() {
+    let rig = Rig::start(Config::default(), &[1; 34]).await;
+    in_time(async {
+        let spec = TargetSpec {
+            portals: vec![rig.portals[33].clone().into()],
+            all_portals: true,
+            ..rig.spec()
+        };
+        let target = initiator().login(spec).await.unwrap();
+        assert_eq!(target.sessions().len(), 32);
+        assert_eq!(target.sessions()[0].home, rig.portals[33]);
+        let spare: Vec<_> = target
+            .warnings()
+            .iter()
+            .map(|(portal, _)| portal.clone())
+            .collect();
+        assert_eq!(spare, rig.portals[31..33]);
+        target.logout().await.unwrap();
+        let error = initiator().login(rig.spec()).await.unwrap_err();
+        assert!(
+            matches!(
+                error,
+                Error::TooManySessions {
+                    given: 34,
+                    max: 32,
+                    ..
+                }
+            ),
+            "{error}"
+        );
+    })
+    .await;
+    rig.finish().await;
+}
