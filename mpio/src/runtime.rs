@@ -23,7 +23,7 @@ use crate::path::{Path, PathId, PathState};
 use crate::probe::Probe;
 use crate::signal::race;
 use crate::stats::{count, micros};
-use crate::supervisor::{Action, Supervisor, Verified};
+use crate::supervisor::{Action, PAUSE_MIN, Supervisor, Verified};
 use crate::unit::Unit;
 
 /// The upkeep of a logical unit: path checks, verification of paths that return, fences.
@@ -133,7 +133,7 @@ async fn keep<N: Nexus, C: Clock>(
                 supervisor.probed(unit.clock.now(), life, what);
             }
             Action::Wait(until) => {
-                let news = race(path.nexus.changed(nexus), path.attention.after(seen));
+                let news = race(change(&path.nexus, nexus), path.attention.after(seen));
                 match until {
                     Some(until) => {
                         race(news, unit.clock.sleep_until(until)).await;
@@ -143,6 +143,17 @@ async fn keep<N: Nexus, C: Clock>(
                     }
                 }
             }
+        }
+    }
+}
+
+/// Resolves when the nexus is no longer as seen. Never for a closed one: it stays closed, whatever
+/// its `changed` says.
+async fn change<N: Nexus>(nexus: &N, seen: NexusState) {
+    match seen {
+        NexusState::Closed => std::future::pending().await,
+        NexusState::Up(_) | NexusState::Down(_) | _ => {
+            nexus.changed(seen).await;
         }
     }
 }
@@ -305,7 +316,7 @@ async fn fence<N: Nexus, C: Clock>(unit: Arc<Unit<N, C>>, path: Arc<Path<N>>) {
             NexusState::Down(_) | NexusState::Closed | _ => None,
         };
         let Some(job) = unit.holds.job(path.id, alive) else {
-            race(unit.holds.work.after(seen), path.nexus.changed(nexus)).await;
+            race(unit.holds.work.after(seen), change(&path.nexus, nexus)).await;
             continue;
         };
         let (id, incarnation, writes) = (path.id, job.incarnation, job.writes);
@@ -328,7 +339,8 @@ async fn fence<N: Nexus, C: Clock>(unit: Arc<Unit<N, C>>, path: Arc<Path<N>>) {
             }
             Err(_) => {
                 let now = unit.clock.now();
-                let again = now.checked_add(unit.config.fence_pause).unwrap_or(now);
+                let pause = unit.config.fence_pause.max(PAUSE_MIN);
+                let again = now.checked_add(pause).unwrap_or(now);
                 unit.clock.sleep_until(again).await;
             }
         }

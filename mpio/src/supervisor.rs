@@ -84,10 +84,10 @@ impl Supervisor {
     /// A path that nobody has looked at.
     pub(crate) fn new(now: Instant, nexus: NexusState, config: &Config) -> Self {
         let intervals = Intervals {
-            probe: config.probe_interval,
-            probe_max: config.probe_interval_max,
-            failed: config.failed_retry,
-            failed_max: config.failed_retry_max,
+            probe: config.probe_interval.max(PAUSE_MIN),
+            probe_max: config.probe_interval_max.max(PAUSE_MIN),
+            failed: config.failed_retry.max(PAUSE_MIN),
+            failed_max: config.failed_retry_max.max(PAUSE_MIN),
         };
         let mut it = Self {
             state: PathState::Down,
@@ -240,6 +240,9 @@ impl Supervisor {
         self.pause = self.intervals.failed;
     }
 }
+
+/// Shortest pause between two checks, whatever is configured: without one they would never end.
+pub(crate) const PAUSE_MIN: Duration = Duration::from_millis(10);
 
 #[cfg(test)]
 mod tests;

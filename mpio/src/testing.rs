@@ -634,7 +634,8 @@ impl Nexus for FakeNexus {
         loop {
             let version = self.0.changed.version();
             let state = self.state();
-            if state != seen {
+            // A closed nexus does not change any more; some say so at once, again and again.
+            if state != seen || state == NexusState::Closed {
                 return state;
             }
             self.0.changed.after(version).await;

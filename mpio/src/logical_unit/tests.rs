@@ -518,6 +518,7 @@ fn no_path_timeout_zero_and_closed_paths_fail_at_once() {
     let unit = bench.assemble(Config::default());
     bench.paths[0].end();
     bench.pass(ms(1));
+    assert_eq!(bench.state(&unit, 0), PathState::Closed);
     assert_eq!(bench.read(&unit, 0).unwrap_err().kind, IoErrorKind::NoPath);
     assert!(bench.now() < Duration::from_secs(1));
 }

@@ -138,3 +138,15 @@ fn closed_is_the_end() {
     assert_eq!((it.state(), it.usable_in()), (PathState::Closed, None));
     assert_eq!(it.poll(at(100_000)), Action::Wait(None));
 }
+
+#[test]
+fn a_pause_of_nothing_is_not_taken_literally() {
+    let config = Config {
+        failed_retry: Duration::ZERO,
+        failed_retry_max: Duration::ZERO,
+        ..Config::default()
+    };
+    let mut it = Supervisor::new(at(0), NexusState::Up(LIFE), &config);
+    it.verified(at(0), LIFE, Verified::Unclear);
+    assert_eq!(it.poll(at(0)), Action::Wait(Some(at(10))));
+}
