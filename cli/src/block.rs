@@ -4,14 +4,7 @@
 //! write it back; that is not atomic towards other writers of the same block.
 
 use anyhow::Context as _;
-use initiator::{Bytes, Geometry, IoBuf, IoError, LogicalUnit};
-
-/// Capacity in bytes.
-pub(crate) fn capacity(geometry: &Geometry) -> u64 {
-    geometry
-        .blocks
-        .saturating_mul(u64::from(geometry.block_bytes))
-}
+use initiator::{Bytes, IoBuf, IoError, LogicalUnit};
 
 /// Fills `buf` from byte `offset` on. The buffer comes back either way.
 pub(crate) async fn read(

@@ -1,6 +1,6 @@
 //! How a run ends: one number for scripts, a message and a hint for people.
 
-use initiator::{Error, IoError, OutcomeCertainty, QueryError};
+use initiator::{Error, IoError, IoErrorKind, OutcomeCertainty, QueryError};
 
 use crate::url::AddressError;
 
@@ -68,7 +68,7 @@ impl Status {
     pub(crate) const fn hint(self) -> Option<&'static str> {
         Some(match self {
             Self::Unreachable => {
-                "is the target running, the address right (3260 is the default port), and the way to it open?"
+                "is the target running? 3260 is the port unless the URL names another; -v shows each attempt"
             }
             Self::Login => "-v shows the login step by step",
             Self::NotFound => "'iscsi discover PORTAL' lists targets, 'iscsi ls URL' their LUNs",
@@ -150,24 +150,44 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Status> {
 fn of_error(error: &Error) -> Status {
     match error {
         Error::NoPortalReachable { .. } | Error::NoSession { .. } => Status::Unreachable,
-        Error::Query { source, .. } => match source {
-            QueryError::NoAnswer { .. } => Status::Unreachable,
-            _ => Status::Device,
-        },
         Error::Login { .. } => Status::Login,
         Error::NoSuchTarget { .. } | Error::NoSuchLun { .. } => Status::NotFound,
+        Error::Query {
+            source: QueryError::Refused { .. },
+            ..
+        } => Status::Device,
         Error::Io(io) => of_io(io),
         _ => Status::Other,
     }
 }
 
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "what has no number of its own is 1"
+)]
 fn of_io(error: &IoError) -> Status {
-    use initiator::IoErrorKind as Kind;
-    match (error.outcome, error.kind) {
-        (OutcomeCertainty::Unknown, _) => Status::Unknown,
-        (_, Kind::NoPath | Kind::Transport(_)) => Status::Unreachable,
-        (_, Kind::Misaligned | Kind::OutOfRange | Kind::ReadOnly | Kind::Closed) => Status::Other,
-        _ if error.status.is_some() => Status::Device,
+    use IoErrorKind as Kind;
+    if error.outcome == OutcomeCertainty::Unknown {
+        return Status::Unknown;
+    }
+    match error.kind {
+        Kind::NoPath => Status::Unreachable,
+        Kind::NoLogicalUnit => Status::NotFound,
+        Kind::ReadOnly
+        | Kind::Busy
+        | Kind::ReservationConflict
+        | Kind::Aborted
+        | Kind::NotReady
+        | Kind::MediumError
+        | Kind::HardwareError
+        | Kind::IllegalRequest
+        | Kind::UnitAttention
+        | Kind::DataProtect
+        | Kind::NoSpace
+        | Kind::ProtectionInformation
+        | Kind::Miscompare
+        | Kind::ShortTransfer
+        | Kind::Device => Status::Device,
         _ => Status::Other,
     }
 }

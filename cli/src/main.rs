@@ -79,8 +79,9 @@ fn trace(verbose: u8) {
     use tracing_subscriber::EnvFilter;
     let default = match verbose {
         0 => "off",
-        1 => "info,iscsi=debug,mpio=debug,initiator=debug",
-        2 => "info,iscsi=trace,mpio=trace,initiator=trace",
+        // Events of sessions and paths are told in words by `connect`.
+        1 => "info,iscsi=debug,iscsi::session=info,initiator=debug",
+        2 => "info,iscsi=trace,iscsi::session=info,initiator=trace",
         _ => "trace",
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));

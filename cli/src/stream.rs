@@ -139,7 +139,7 @@ async fn feed(
     reach: &Arc<Reach>,
     tasks: &mut JoinSet<anyhow::Result<()>>,
 ) -> anyhow::Result<()> {
-    let capacity = block::capacity(&unit.geometry());
+    let capacity = unit.geometry().bytes();
     let mut next = offset;
     loop {
         let room = chunk_at(unit, next).min(capacity.saturating_sub(next));

@@ -3,7 +3,6 @@
 use initiator::{LogicalUnit, SessionSnapshot, Topology};
 use serde::Serialize;
 
-use crate::block;
 use crate::render::tree::Node;
 use crate::size::human;
 
@@ -44,12 +43,12 @@ pub(crate) fn paths(topology: &Topology) -> Vec<PathRow> {
 pub(crate) fn tree(unit: &LogicalUnit) -> Node {
     let geometry = unit.geometry();
     let topology = unit.topology();
-    let size = human(block::capacity(&geometry));
+    let size = human(geometry.bytes());
     let text = format!(
         "{} ({size}, {}-byte blocks, {})",
         identity(unit),
         geometry.block_bytes,
-        policy(&topology),
+        topology.policy,
     );
     paths(&topology).iter().fold(Node::new(text), |tree, path| {
         let group = path
@@ -66,17 +65,6 @@ pub(crate) fn tree(unit: &LogicalUnit) -> Node {
 /// The identity that paths are compared by.
 pub(crate) fn identity(unit: &LogicalUnit) -> String {
     unit.identity().to_string()
-}
-
-/// The policy in the words of `--policy`.
-pub(crate) fn policy(topology: &Topology) -> &'static str {
-    use initiator::LoadBalancePolicy as Policy;
-    match topology.policy {
-        Policy::FailoverOnly => "failover-only",
-        Policy::RoundRobin => "round-robin",
-        Policy::ServiceTime => "service-time",
-        _ => "other policy",
-    }
 }
 
 /// A key, what was asked for and what came of it.
@@ -115,12 +103,7 @@ impl From<&SessionSnapshot> for SessionRow {
             portal: session.home.to_string(),
             connected_to: connected.then(|| session.portal.to_string()),
             state: session.phase.to_owned(),
-            isid: session
-                .isid
-                .0
-                .iter()
-                .map(|byte| format!("{byte:02x}"))
-                .collect(),
+            isid: session.isid.to_string(),
             tsih: session.tsih.0,
             keys: keys.collect(),
             last_error: session

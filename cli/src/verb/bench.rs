@@ -10,7 +10,7 @@ use serde::Serialize;
 use tokio::task::JoinSet;
 
 use crate::args::{BenchArgs, Workload};
-use crate::block::{self, as_usize};
+use crate::block::as_usize;
 use crate::connect::{Context, with_unit};
 use crate::exit::Failure;
 use crate::output;
@@ -101,10 +101,7 @@ struct Tally {
 impl Load {
     fn new(args: &BenchArgs, unit: &LogicalUnit) -> anyhow::Result<Self> {
         let geometry = unit.geometry();
-        let (block, capacity) = (
-            u64::from(geometry.block_bytes).max(1),
-            block::capacity(&geometry),
-        );
+        let (block, capacity) = (u64::from(geometry.block_bytes).max(1), geometry.bytes());
         if args.bs == 0 || !args.bs.is_multiple_of(block) {
             let text = format!("--bs {} is no multiple of the block size, {block}", args.bs);
             return Err(Failure::Usage(text).into());

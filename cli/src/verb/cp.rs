@@ -6,7 +6,6 @@ use initiator::LogicalUnit;
 use serde::Serialize;
 
 use crate::args::CpArgs;
-use crate::block;
 use crate::connect::{Context, with_unit};
 use crate::exit::Failure;
 use crate::file::{self, Destination};
@@ -47,7 +46,7 @@ pub(crate) async fn run(context: &Context, args: &CpArgs) -> anyhow::Result<()> 
             }
             with_unit(context, &args.login, from, async |_, source| {
                 with_unit(context, &args.login, to, async |_, unit| {
-                    let size = block::capacity(&source.geometry());
+                    let size = source.geometry().bytes();
                     to_unit(context, args, End::Unit(source.clone()), size, unit, to).await
                 })
                 .await
@@ -66,7 +65,7 @@ async fn to_unit(
     unit: &LogicalUnit,
     address: &Address,
 ) -> anyhow::Result<u64> {
-    let capacity = block::capacity(&unit.geometry());
+    let capacity = unit.geometry().bytes();
     anyhow::ensure!(
         size <= capacity,
         "the source has {size} bytes ({}), the logical unit only {capacity} ({}); nothing was written",
@@ -95,7 +94,7 @@ async fn to_file(
     unit: &LogicalUnit,
     path: &std::path::Path,
 ) -> anyhow::Result<u64> {
-    let size = block::capacity(&unit.geometry());
+    let size = unit.geometry().bytes();
     let destination = Destination::create(path, size)?;
     if !destination.is_seekable() {
         if args.verify {

@@ -4,7 +4,6 @@ use initiator::{LogicalUnit, LunDescription, Target};
 use serde::Serialize;
 
 use crate::args::UnitArgs;
-use crate::block;
 use crate::connect::{Context, with_unit};
 use crate::output;
 use crate::render::table::table;
@@ -50,11 +49,11 @@ async fn gather(target: &Target, unit: &LogicalUnit, address: &Address) -> anyho
         product: product.trim().to_owned(),
         revision: revision.trim().to_owned(),
         device_type,
-        bytes: block::capacity(&geometry),
+        bytes: geometry.bytes(),
         blocks: geometry.blocks,
         block_bytes: geometry.block_bytes,
         read_only: geometry.read_only,
-        policy: view::policy(&topology),
+        policy: topology.policy.name(),
         paths: view::paths(&topology),
         sessions: target.sessions().iter().map(SessionRow::from).collect(),
         tree: view::tree(unit).render(),

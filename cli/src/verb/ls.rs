@@ -5,7 +5,6 @@ use initiator::{IscsiName, LunDescription, PortalSpec, Target, TargetSpec};
 use serde::Serialize;
 
 use crate::args::LsArgs;
-use crate::block;
 use crate::connect::{self, Context, with_target};
 use crate::output;
 use crate::render::table::table;
@@ -115,7 +114,7 @@ fn show(context: &Context, targets: &[(IscsiName, Vec<LunDescription>)]) -> anyh
                 unit.vendor.trim().to_owned(),
                 unit.product.trim().to_owned(),
                 unit.revision.trim().to_owned(),
-                geometry.map_or_else(dash, |geometry| human(block::capacity(geometry))),
+                geometry.map_or_else(dash, |geometry| human(geometry.bytes())),
                 geometry.map_or_else(dash, |geometry| geometry.block_bytes.to_string()),
                 unit.identity
                     .as_ref()
@@ -181,7 +180,7 @@ impl From<&LunDescription> for UnitJson {
             vendor: unit.vendor.trim().to_owned(),
             product: unit.product.trim().to_owned(),
             revision: unit.revision.trim().to_owned(),
-            bytes: unit.geometry.as_ref().map(block::capacity),
+            bytes: unit.geometry.as_ref().map(initiator::Geometry::bytes),
             block_bytes: unit.geometry.as_ref().map(|geometry| geometry.block_bytes),
             identity: unit.identity.as_ref().map(ToString::to_string),
         }

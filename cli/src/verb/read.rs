@@ -7,7 +7,6 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::args::ReadArgs;
-use crate::block;
 use crate::connect::{Context, with_unit};
 use crate::exit::Failure;
 use crate::file::Destination;
@@ -26,7 +25,7 @@ pub(crate) async fn run(context: &Context, args: &ReadArgs) -> anyhow::Result<()
         return Err(Failure::Usage(text.to_owned()).into());
     }
     with_unit(context, &args.unit.login, &address, async |_, unit| {
-        let capacity = block::capacity(&unit.geometry());
+        let capacity = unit.geometry().bytes();
         let fits = args
             .offset
             .checked_add(args.length)

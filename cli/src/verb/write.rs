@@ -8,7 +8,6 @@ use anyhow::Context as _;
 use serde::Serialize;
 
 use crate::args::WriteArgs;
-use crate::block;
 use crate::connect::{Context, with_unit};
 use crate::url::Address;
 use crate::{output, stream};
@@ -33,7 +32,7 @@ pub(crate) async fn run(context: &Context, args: &WriteArgs) -> anyhow::Result<(
     };
     let source = Arc::new(source);
     let bytes = with_unit(context, &args.unit.login, &address, async |_, unit| {
-        let capacity = block::capacity(&unit.geometry());
+        let capacity = unit.geometry().bytes();
         let offset = args.offset;
         anyhow::ensure!(
             offset <= capacity,
