@@ -21,6 +21,9 @@ pub(crate) struct Context {
     pub(crate) interrupt: Interrupt,
 }
 
+/// An I/O is retried at least this long, as long as there are paths.
+const IO_DEADLINE: Duration = Duration::from_secs(60);
+
 /// How long the end of a run may take altogether before the sessions are left to the target.
 const GOODBYE: Duration = Duration::from_secs(10);
 
@@ -47,7 +50,10 @@ pub(crate) fn initiator(login: &LoginArgs) -> anyhow::Result<Initiator> {
         builder = builder.mutual_chap(mutual);
     }
     if let Some(timeout) = login.no_path_timeout {
-        builder = builder.no_path_timeout(timeout);
+        // Whoever wants to wait longer for a path wants its I/O to wait as well.
+        builder = builder
+            .no_path_timeout(timeout)
+            .io_deadline(timeout.max(IO_DEADLINE));
     }
     for offer in &login.keys {
         builder = builder.offer(&offer.key, &offer.value).map_err(|error| {

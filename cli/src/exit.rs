@@ -61,7 +61,17 @@ impl Status {
 
     /// The status a failed run ends with: that of the first cause that has one.
     pub(crate) fn of(error: &anyhow::Error) -> Self {
-        error.chain().find_map(of_cause).unwrap_or(Self::Other)
+        // The user's signal decides, whatever state it left things in.
+        let causes: Vec<_> = error.chain().filter_map(of_cause).collect();
+        let stopped = causes
+            .iter()
+            .find(|status| matches!(status, Self::Interrupted(_)));
+        if let Some(stopped) = stopped {
+            return *stopped;
+        }
+        // Failures that were given as context are no links of the chain.
+        let context = error.downcast_ref::<Failure>().map(Failure::status);
+        context.or(causes.first().copied()).unwrap_or(Self::Other)
     }
 
     /// What to try, where there is something.
@@ -97,6 +107,11 @@ pub(crate) enum Failure {
     /// The demo found something that must not be.
     #[error("{0}")]
     Demo(String),
+    /// Writes that may or may not have happened when a run ended.
+    #[error(
+        "{so_far}: the target acknowledged these, they are not flushed; writes between byte {from} and byte {to} may or may not have been done"
+    )]
+    WriteUnknown { so_far: String, from: u64, to: u64 },
     /// A signal.
     #[error("stopped by {}", match .0 {
         Signal::Interrupt => "Ctrl-C",
@@ -107,6 +122,18 @@ pub(crate) enum Failure {
     /// The reader of standard output went away.
     #[error("standard output was closed by its reader")]
     OutputClosed,
+}
+
+impl Failure {
+    const fn status(&self) -> Status {
+        match self {
+            Self::Usage(_) => Status::Usage,
+            Self::Verification { .. } | Self::Demo(_) => Status::Verification,
+            Self::WriteUnknown { .. } => Status::Unknown,
+            Self::Interrupted(signal) => Status::Interrupted(*signal),
+            Self::OutputClosed => Status::Other,
+        }
+    }
 }
 
 /// The failure and its causes in one line; a cause that the text before it already tells is left
@@ -127,12 +154,7 @@ pub(crate) fn message(error: &anyhow::Error) -> String {
 
 fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Status> {
     if let Some(failure) = cause.downcast_ref::<Failure>() {
-        return Some(match failure {
-            Failure::Usage(_) => Status::Usage,
-            Failure::Verification { .. } | Failure::Demo(_) => Status::Verification,
-            Failure::Interrupted(signal) => Status::Interrupted(*signal),
-            Failure::OutputClosed => Status::Other,
-        });
+        return Some(failure.status());
     }
     if cause.is::<AddressError>() {
         return Some(Status::Usage);
@@ -222,6 +244,22 @@ mod tests {
             .context("z");
         assert_eq!(Status::of(&error), Status::Usage);
         assert_eq!(Status::of(&anyhow::anyhow!("x")), Status::Other);
+    }
+
+    #[test]
+    fn an_unknown_outcome_outweighs_its_cause_and_a_signal_outweighs_it() {
+        let unknown = || Failure::WriteUnknown {
+            so_far: String::new(),
+            from: 0,
+            to: 1,
+        };
+        let error = anyhow::Error::new(Failure::OutputClosed)
+            .context(unknown())
+            .context("x");
+        assert_eq!(Status::of(&error), Status::Unknown);
+        let signal = Signal::Interrupt;
+        let error = anyhow::Error::new(Failure::Interrupted(signal)).context(unknown());
+        assert_eq!(Status::of(&error), Status::Interrupted(signal));
     }
 
     #[test]

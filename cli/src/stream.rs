@@ -13,7 +13,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use crate::block::{self, as_u64, as_usize};
 use crate::exit::Failure;
 use crate::signals::Interrupt;
-use crate::transfer::{CHUNK_BYTES, Reach, WORKERS, gather};
+use crate::transfer::{CHUNK_BYTES, End, Reach, WORKERS, gather, write_tracked};
 
 /// Reads `[offset, offset + length)` and writes it to `sink` in order, reading ahead. `wrap`
 /// names the sink in an error.
@@ -105,10 +105,8 @@ pub(crate) async fn write_from(
     let reach = Arc::new(Reach::from(offset));
     let result = write_all(unit, offset, source, interrupt, &reach).await;
     let bytes = reach.bytes();
-    result.with_context(|| {
-        format!(
-            "{bytes} bytes from offset {offset} on were written and acknowledged, not flushed; data after them may be partly overwritten"
-        )
+    reach.explain(result, || {
+        format!("wrote {bytes} bytes from offset {offset} on")
     })?;
     unit.flush().await.with_context(|| {
         format!("{bytes} bytes were written, but flushing the target's cache failed")
@@ -167,12 +165,8 @@ async fn feed(
             }
         }
         let (at, len) = (next, as_u64(data.len()));
-        let (unit, reach) = (unit.clone(), Arc::clone(reach));
-        tasks.spawn(async move {
-            block::write(&unit, at, data).await?;
-            reach.arrived(at, len);
-            Ok(())
-        });
+        let (end, reach) = (End::Unit(unit.clone()), Arc::clone(reach));
+        tasks.spawn(async move { write_tracked(&end, &reach, at, data).await });
         next = next.saturating_add(len);
     }
 }

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -17,7 +17,7 @@ use initiator::{Bytes, IoBuf, LogicalUnit};
 use tokio::task::JoinSet;
 
 use crate::block::{self, as_u64, as_usize};
-use crate::exit::Failure;
+use crate::exit::{Failure, Status};
 use crate::render::progress::Progress;
 use crate::signals::Interrupt;
 
@@ -27,7 +27,7 @@ pub(crate) const WORKERS: usize = 8;
 /// Usual bytes per chunk.
 pub(crate) const CHUNK_BYTES: u64 = 1 << 20;
 
-/// How long chunks in flight may take to finish after the user stopped the run.
+/// How long chunks in flight may take to finish after a failure, or after the user stopped the run.
 const SETTLE: Duration = Duration::from_secs(3);
 
 /// Something that is read and written by position.
@@ -124,7 +124,13 @@ pub(crate) async fn copy(
         copy_chunks(Arc::clone(&job), source.clone(), destination.clone())
     })
     .await;
-    result.with_context(|| job.reach.describe(total, destination))
+    let copied = job.reach.bytes();
+    match destination {
+        End::File(_) => result.with_context(|| format!("copied {copied} of {total} bytes")),
+        End::Unit(_) => job
+            .reach
+            .explain(result, || format!("copied {copied} of {total} bytes")),
+    }
 }
 
 /// Compares the first `total` bytes; gives the offset of the first difference.
@@ -193,12 +199,33 @@ async fn copy_chunks(job: Arc<Job>, source: End, destination: End) -> anyhow::Re
     while let Some((offset, len)) = job.take() {
         buf = source.read(offset, resized(buf, len)).await?;
         let data = buf.freeze();
-        destination.write(offset, data.clone()).await?;
-        job.reach.arrived(offset, len);
+        write_tracked(&destination, &job.reach, offset, data.clone()).await?;
         job.progress.advance(len);
         buf = IoBuf::from_bytes(data);
     }
     Ok(())
+}
+
+/// Writes and takes note of what came of it.
+///
+/// # Errors
+/// Those of the write.
+pub(crate) async fn write_tracked(
+    destination: &End,
+    reach: &Reach,
+    offset: u64,
+    data: Bytes,
+) -> anyhow::Result<()> {
+    let len = as_u64(data.len());
+    reach.begun(offset, len);
+    let result = destination.write(offset, data).await;
+    match &result {
+        Ok(()) => reach.arrived(offset, len),
+        // What may have happened stays noted as begun, as does what is never waited for.
+        Err(error) if Status::of(error) == Status::Unknown => {}
+        Err(_) => reach.refused(offset),
+    }
+    result
 }
 
 async fn compare_chunks(job: Arc<Job>, one: End, other: End) -> anyhow::Result<()> {
@@ -253,7 +280,8 @@ where
     outcome
 }
 
-/// Waits for all tasks; calls `stop` at the first failure or signal.
+/// Waits for all tasks. At the first failure or signal it calls `stop` and gives the others a
+/// little time to end.
 ///
 /// # Errors
 /// The first failure, or the signal.
@@ -263,60 +291,75 @@ pub(crate) async fn gather(
     stop: impl Fn(),
 ) -> anyhow::Result<()> {
     let mut interrupt = interrupt.clone();
-    let mut first = Ok(());
-    loop {
+    let first = loop {
         tokio::select! {
             biased;
-            signal = interrupt.wait() => {
-                stop();
-                let settled = async { while tasks.join_next().await.is_some() {} };
-                // Nothing depends on whether they made it: what did not finish stays unreported.
-                let _ = tokio::time::timeout(SETTLE, settled).await;
-                return first.and(Err(Failure::Interrupted(signal).into()));
-            }
+            signal = interrupt.wait() => break Failure::Interrupted(signal).into(),
             ended = tasks.join_next() => match ended {
-                None => return first,
-                Some(ended) => {
-                    let result = ended.map_err(anyhow::Error::from).and_then(|result| result);
-                    if result.is_err() {
-                        stop();
-                        first = first.and(result);
-                    }
-                }
+                None => return Ok(()),
+                Some(Ok(Ok(()))) => {}
+                Some(Ok(Err(error))) => break error,
+                Some(Err(error)) => break error.into(),
             },
         }
-    }
+    };
+    stop();
+    let settled = async { while tasks.join_next().await.is_some() {} };
+    // What does not end in time is noted as begun, not as done.
+    let _ = tokio::time::timeout(SETTLE, settled).await;
+    Err(first)
 }
 
-/// How far a destination is filled without a hole.
+/// How far a destination is filled without a hole, and which writes are under way.
 #[derive(Debug)]
 pub(crate) struct Reach {
     from: u64,
     state: Mutex<ReachState>,
 }
 
+/// Ranges are kept as start and end.
 #[derive(Debug)]
 struct ReachState {
     until: u64,
     beyond: BTreeMap<u64, u64>,
+    begun: BTreeMap<u64, u64>,
 }
 
 impl Reach {
     /// Nothing yet, beginning at byte `from`.
     pub(crate) const fn from(from: u64) -> Self {
+        let state = ReachState {
+            until: from,
+            beyond: BTreeMap::new(),
+            begun: BTreeMap::new(),
+        };
         Self {
             from,
-            state: Mutex::new(ReachState {
-                until: from,
-                beyond: BTreeMap::new(),
-            }),
+            state: Mutex::new(state),
         }
     }
 
+    fn state(&self) -> MutexGuard<'_, ReachState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A chunk is being written.
+    fn begun(&self, offset: u64, len: u64) {
+        self.state()
+            .begun
+            .insert(offset, offset.saturating_add(len));
+    }
+
+    /// A chunk was certainly not written.
+    fn refused(&self, offset: u64) {
+        self.state().begun.remove(&offset);
+    }
+
     /// A chunk was written.
-    pub(crate) fn arrived(&self, offset: u64, len: u64) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+    fn arrived(&self, offset: u64, len: u64) {
+        let mut state = self.state();
         let state = &mut *state;
+        state.begun.remove(&offset);
         state.beyond.insert(offset, offset.saturating_add(len));
         while let Some(entry) = state.beyond.first_entry() {
             if *entry.key() > state.until {
@@ -329,21 +372,35 @@ impl Reach {
 
     /// Bytes that are there without a hole.
     pub(crate) fn bytes(&self) -> u64 {
-        self.state
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .until
-            - self.from
+        self.state().until - self.from
     }
 
-    fn describe(&self, total: u64, destination: &End) -> String {
-        let bytes = self.bytes();
-        match destination {
-            End::Unit(_) => format!(
-                "copied {bytes} of {total} bytes: the target acknowledged these, they are not flushed; data after them may be partly overwritten"
-            ),
-            End::File(_) => format!("copied {bytes} of {total} bytes"),
-        }
+    /// The range around all writes of which nobody knows what came of them.
+    fn uncertain(&self) -> Option<(u64, u64)> {
+        let state = self.state();
+        let first = state.begun.first_key_value().map(|(start, _)| *start)?;
+        let last = state.begun.values().max().copied()?;
+        Some((first, last))
+    }
+
+    /// Adds to a failure of writing to a logical unit how far it got.
+    ///
+    /// # Errors
+    /// That of `result`.
+    pub(crate) fn explain<T>(
+        &self,
+        result: anyhow::Result<T>,
+        so_far: impl Fn() -> String,
+    ) -> anyhow::Result<T> {
+        result.map_err(|error| {
+            let so_far = so_far();
+            match self.uncertain() {
+                None => error.context(format!(
+                    "{so_far}: the target acknowledged these, they are not flushed; data after them may be partly overwritten"
+                )),
+                Some((from, to)) => error.context(Failure::WriteUnknown { so_far, from, to }),
+            }
+        })
     }
 }
 

@@ -373,10 +373,10 @@ fn a_copy_outlives_a_cut_path() {
         &target.all(),
         "--verify",
     ]);
-    until("a third of the copy", || writes(&target) > 20);
+    until("a third of the copy", || writes(&target) > 8);
     target.cut(0);
     let cut_at = writes(&target);
-    until("more of the copy", || writes(&target) > cut_at + 20);
+    until("more of the copy", || writes(&target) > cut_at + 8);
     target.restore(0);
     let done = Done::from(child.wait_with_output().expect("ended"));
     done.text(0);

@@ -86,6 +86,25 @@ fn reach_counts_no_hole() {
 }
 
 #[test]
+fn what_was_begun_and_never_ended_is_uncertain() {
+    let reach = Reach::from(0);
+    assert_eq!(reach.uncertain(), None);
+    for offset in [0, 10, 20, 30] {
+        reach.begun(offset, 10);
+    }
+    reach.arrived(0, 10);
+    reach.refused(30);
+    assert_eq!(reach.uncertain(), Some((10, 30)));
+    reach.arrived(20, 10);
+    assert_eq!(reach.uncertain(), Some((10, 20)));
+    let error = reach.explain(Err::<(), _>(anyhow::anyhow!("x")), String::new);
+    assert_eq!(Status::of(&error.expect_err("an error")), Status::Unknown);
+    reach.refused(10);
+    let error = reach.explain(Err::<(), _>(anyhow::anyhow!("x")), String::new);
+    assert_eq!(Status::of(&error.expect_err("an error")), Status::Other);
+}
+
+#[test]
 fn differences_are_found_at_their_first_byte() {
     assert_eq!(first_difference(b"abc", b"abc"), None);
     assert_eq!(first_difference(b"abc", b"aXc"), Some(1));
