@@ -294,9 +294,13 @@ pub(crate) struct LoginArgs {
     /// How paths are chosen.
     #[arg(long, value_enum, default_value = "service-time")]
     pub(crate) policy: PolicyName,
-    /// How long I/O waits while no path is up, before it fails.
+    /// How long I/O waits while no path is up, before it fails; 60s if not given.
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     pub(crate) no_path_timeout: Option<Duration>,
+    /// How long one I/O is retried, whatever the reason, before it fails; never less than
+    /// --no-path-timeout unless given.
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub(crate) io_deadline: Option<Duration>,
 }
 
 /// Parses a value that may hold a secret by mistake (`iscsi://user%secret@host/…`): clap would

@@ -55,6 +55,9 @@ pub(crate) fn initiator(login: &LoginArgs) -> anyhow::Result<Initiator> {
             .no_path_timeout(timeout)
             .io_deadline(timeout.max(IO_DEADLINE));
     }
+    if let Some(deadline) = login.io_deadline {
+        builder = builder.io_deadline(deadline);
+    }
     for offer in &login.keys {
         builder = builder.offer(&offer.key, &offer.value).map_err(|error| {
             Failure::Usage(format!("-k {}={}: {error}", offer.key, offer.value))

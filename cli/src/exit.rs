@@ -71,7 +71,9 @@ impl Status {
         }
         // Failures that were given as context are no links of the chain.
         let context = error.downcast_ref::<Failure>().map(Failure::status);
-        context.or(causes.first().copied()).unwrap_or(Self::Other)
+        context
+            .or_else(|| causes.first().copied())
+            .unwrap_or(Self::Other)
     }
 
     /// What to try, where there is something.

@@ -61,7 +61,7 @@ pub enum Error {
         /// Who was asked.
         portal: Portal,
         /// How it said so.
-        reason: &'static str,
+        reason: String,
     },
     /// The target has no such logical unit.
     #[error("target {target} has no logical unit {lun}; REPORT LUNS lists those that exist")]
@@ -140,7 +140,7 @@ impl Error {
             return Self::NoSuchTarget {
                 target: target.clone(),
                 portal: error.portal.clone(),
-                reason: status.words(),
+                reason: status.to_string(),
             };
         }
         let source = Box::new(error);

@@ -123,7 +123,7 @@ impl Initiator {
             return Err(Error::NoSuchTarget {
                 target: name.clone(),
                 portal: asked,
-                reason: "not listed by SendTargets",
+                reason: "not listed by SendTargets".to_owned(),
             });
         };
         let mut addresses = Addresses::new();
