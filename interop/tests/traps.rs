@@ -110,26 +110,24 @@ fn a_digest_rejected_with_status_success_is_a_failure_that_names_the_key() {
     });
 }
 
-/// tgtd answers CHAP of a discovery session only if it has a discovery account; what our
-/// credentials for the target are for must not make discovery fail in silence or hang.
+/// Discovery of a target that has no account for it, with the credentials meant for the target's
+/// sessions: libiscsi fails with "did not return CHAP_N".
 #[test]
 #[ignore = "needs root and real targets; cargo xtask test runs them"]
-fn credentials_of_a_target_and_discovery_that_has_none() {
+fn credentials_for_sessions_do_not_get_into_the_way_of_discovery() {
     isolated(|sandbox| {
         let _tgt = tgtd()
-            .portal("127.0.0.2:3260")
             .chap("iuser", "isecret123456")
             .mutual_chap("tuser", "tsecret654321")
             .start(sandbox)?;
         let info = format!("info {} --all-paths", url("127.0.0.1", tgt::TARGET, 1));
-        let info = iscsi(sandbox, &info)?
+        iscsi(sandbox, &info)?
             .env("ISCSI_CHAP_NAME", "iuser")
             .env("ISCSI_CHAP_SECRET", "isecret123456")
             .env("ISCSI_MUTUAL_NAME", "tuser")
             .env("ISCSI_MUTUAL_SECRET", "tsecret654321")
             .run()?
             .success()?;
-        ensure!(info.text().contains("127.0.0.2:3260"), "{}", info.text());
         Ok(())
     });
 }
