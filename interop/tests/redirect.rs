@@ -22,9 +22,10 @@ fn a_permanent_redirect_is_followed() {
 #[ignore = "needs root and real targets; cargo xtask test runs them"]
 fn a_circle_of_redirects_is_left() {
     isolated(|sandbox| {
-        let _here = redirecting(sandbox, 0, "127.0.0.1", "127.0.0.2", "Temporary")?;
-        let _there = redirecting(sandbox, 1, "127.0.0.2", "127.0.0.1", "Temporary")?;
-        let lun = url("127.0.0.1", tgt::TARGET, 1);
+        // tgtd does not redirect to the address that the initiator comes from, which is 127.0.0.1.
+        let _here = redirecting(sandbox, 0, "127.0.0.2", "127.0.0.3", "Temporary")?;
+        let _there = redirecting(sandbox, 1, "127.0.0.3", "127.0.0.2", "Temporary")?;
+        let lun = url("127.0.0.2", tgt::TARGET, 1);
         iscsi(sandbox, &format!("read {lun} --offset 0 --length 512"))?
             .run()?
             .expect(exit::LOGIN)?
