@@ -47,7 +47,7 @@ impl<'a> Roundtrip<'a> {
         self
     }
 
-    /// With another pattern.
+    /// With another pattern, as concurrent ones in one test need.
     #[must_use]
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = seed;
@@ -68,7 +68,8 @@ impl<'a> Roundtrip<'a> {
         } = *self;
         let before = fs::read(image)?;
         let pattern = Pattern::new(seed).take(length);
-        let (source, copy) = (sandbox.path("roundtrip.in"), sandbox.path("roundtrip.out"));
+        let source = sandbox.path(&format!("roundtrip-{seed}.in"));
+        let copy = sandbox.path(&format!("roundtrip-{seed}.out"));
         fs::write(&source, &pattern)?;
         iscsi(
             sandbox,

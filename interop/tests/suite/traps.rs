@@ -14,7 +14,7 @@ use interop::tgt::{self, Tgt, TgtBuilder};
 
 /// istgt advances ExpCmdSN for an immediate Text Request; libiscsi's Logout then hangs.
 #[test]
-#[ignore = "needs root and real targets; cargo xtask test runs them"]
+#[ignore = "needs root and real targets; cargo xtask test runs it"]
 fn logout_after_send_targets_does_not_hang_at_istgt() {
     isolated(|sandbox| {
         let _istgt = istgt().start(sandbox)?;
@@ -32,7 +32,7 @@ fn logout_after_send_targets_does_not_hang_at_istgt() {
 
 /// istgt answers an AuthMethod it does not like with the value Reject and status 0.
 #[test]
-#[ignore = "needs root and real targets; cargo xtask test runs them"]
+#[ignore = "needs root and real targets; cargo xtask test runs it"]
 fn auth_method_reject_with_status_success_is_a_failure() {
     isolated(|sandbox| {
         // It wants CHAP, we offer None.
@@ -47,7 +47,7 @@ fn auth_method_reject_with_status_success_is_a_failure() {
 
 /// The same the other way round: it wants None, we insist on CHAP.
 #[test]
-#[ignore = "needs root and real targets; cargo xtask test runs them"]
+#[ignore = "needs root and real targets; cargo xtask test runs it"]
 fn chap_is_not_given_up_when_istgt_does_not_want_it() {
     isolated(|sandbox| {
         let _istgt = istgt().start(sandbox)?;
@@ -62,7 +62,7 @@ fn chap_is_not_given_up_when_istgt_does_not_want_it() {
 
 /// tgtd takes CHAP_A=7 and computes SHA-1: who offers SHA-256 first is locked out.
 #[test]
-#[ignore = "needs root and real targets; cargo xtask test runs them"]
+#[ignore = "needs root and real targets; cargo xtask test runs it"]
 fn the_default_algorithms_avoid_the_sha256_of_tgtd_that_is_none() {
     isolated(|sandbox| {
         let _tgt = tgtd().chap("iuser", "isecret123456").start(sandbox)?;
@@ -84,7 +84,7 @@ fn the_default_algorithms_avoid_the_sha256_of_tgtd_that_is_none() {
 
 /// A Login Response with T=0 and keys of its own: the login has to go on until T=1.
 #[test]
-#[ignore = "needs root and real targets; cargo xtask test runs them"]
+#[ignore = "needs root and real targets; cargo xtask test runs it"]
 fn a_login_that_takes_another_round_is_finished() {
     isolated(|sandbox| {
         let tgt = tgtd().set("ErrorRecoveryLevel", "2").start(sandbox)?;
@@ -94,7 +94,7 @@ fn a_login_that_takes_another_round_is_finished() {
 
 /// istgt that demands digests answers `HeaderDigest=None` with the value Reject and status 0.
 #[test]
-#[ignore = "needs root and real targets; cargo xtask test runs them"]
+#[ignore = "needs root and real targets; cargo xtask test runs it"]
 fn a_digest_rejected_with_status_success_is_a_failure_that_names_the_key() {
     isolated(|sandbox| {
         let istgt = istgt().digests("Header Data").start(sandbox)?;
@@ -113,7 +113,7 @@ fn a_digest_rejected_with_status_success_is_a_failure_that_names_the_key() {
 /// Discovery of a target that has no account for it, with the credentials meant for the target's
 /// sessions: libiscsi fails with "did not return CHAP_N".
 #[test]
-#[ignore = "needs root and real targets; cargo xtask test runs them"]
+#[ignore = "needs root and real targets; cargo xtask test runs it"]
 fn credentials_for_sessions_do_not_get_into_the_way_of_discovery() {
     isolated(|sandbox| {
         let _tgt = tgtd()
@@ -134,7 +134,7 @@ fn credentials_for_sessions_do_not_get_into_the_way_of_discovery() {
 
 /// tgtd's window at login is one command, istgt's 31; both open later.
 #[test]
-#[ignore = "needs root and real targets; cargo xtask test runs them"]
+#[ignore = "needs root and real targets; cargo xtask test runs it"]
 fn a_command_window_that_starts_small_is_respected() {
     isolated(|sandbox| {
         let _tgt = tgtd().start(sandbox)?;
@@ -144,7 +144,7 @@ fn a_command_window_that_starts_small_is_respected() {
 
 /// See above.
 #[test]
-#[ignore = "needs root and real targets; cargo xtask test runs them"]
+#[ignore = "needs root and real targets; cargo xtask test runs it"]
 fn the_window_of_istgt_is_respected() {
     isolated(|sandbox| {
         let _istgt = istgt().start(sandbox)?;
@@ -154,7 +154,7 @@ fn the_window_of_istgt_is_respected() {
 
 /// Targets ping; a NOP-In that wants an answer must get it or the target drops the session.
 #[test]
-#[ignore = "needs root and real targets; cargo xtask test runs them"]
+#[ignore = "needs root and real targets; cargo xtask test runs it"]
 fn pings_of_the_target_are_answered() {
     isolated(|sandbox| {
         let tgt = tgtd()

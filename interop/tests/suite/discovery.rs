@@ -10,7 +10,7 @@ use interop::sandbox::{Sandbox, isolated};
 use interop::tgt::{self, Tgt};
 
 #[test]
-#[ignore = "needs root and real targets; cargo xtask test runs them"]
+#[ignore = "needs root and real targets; cargo xtask test runs it"]
 fn tgtd_lists_the_portal_that_is_asked() {
     isolated(|sandbox| {
         let portals = ["127.0.0.1:3260", "127.0.0.2:3260", "[::1]:3260"];
@@ -31,7 +31,7 @@ fn tgtd_lists_the_portal_that_is_asked() {
 }
 
 #[test]
-#[ignore = "needs root and real targets; cargo xtask test runs them"]
+#[ignore = "needs root and real targets; cargo xtask test runs it"]
 fn istgt_lists_portal_groups() {
     isolated(|sandbox| {
         let _istgt = Istgt::builder()
@@ -51,7 +51,7 @@ fn istgt_lists_portal_groups() {
 }
 
 #[test]
-#[ignore = "needs root and real targets; cargo xtask test runs them"]
+#[ignore = "needs root and real targets; cargo xtask test runs it"]
 fn a_portal_nobody_listens_on_is_unreachable() {
     isolated(|sandbox| {
         iscsi(sandbox, "discover 127.0.0.3")?
@@ -63,7 +63,7 @@ fn a_portal_nobody_listens_on_is_unreachable() {
 }
 
 #[test]
-#[ignore = "needs root and real targets; cargo xtask test runs them"]
+#[ignore = "needs root and real targets; cargo xtask test runs it"]
 fn a_silent_portal_is_given_up_in_time() {
     isolated(|sandbox| {
         // Accepts connections (the kernel does) and never says a word.
@@ -78,7 +78,7 @@ fn a_silent_portal_is_given_up_in_time() {
 }
 
 #[test]
-#[ignore = "needs root and real targets; cargo xtask test runs them"]
+#[ignore = "needs root and real targets; cargo xtask test runs it"]
 fn all_paths_finds_the_portals_that_were_not_named() {
     isolated(|sandbox| {
         let _istgt = Istgt::builder()
@@ -102,7 +102,7 @@ fn all_paths_finds_the_portals_that_were_not_named() {
 }
 
 #[test]
-#[ignore = "needs root and real targets; cargo xtask test runs them"]
+#[ignore = "needs root and real targets; cargo xtask test runs it"]
 fn one_of_two_portals_down_is_no_failure() {
     isolated(|sandbox| {
         let _tgt = Tgt::builder()
@@ -124,7 +124,7 @@ fn one_of_two_portals_down_is_no_failure() {
 }
 
 #[test]
-#[ignore = "needs root and real targets; cargo xtask test runs them"]
+#[ignore = "needs root and real targets; cargo xtask test runs it"]
 fn what_is_not_there_is_said_to_be_missing() {
     isolated(|sandbox| {
         let _tgt = Tgt::builder()
@@ -151,7 +151,7 @@ fn what_is_not_there_is_said_to_be_missing() {
 }
 
 #[test]
-#[ignore = "needs root and real targets; cargo xtask test runs them"]
+#[ignore = "needs root and real targets; cargo xtask test runs it"]
 fn ls_shows_every_logical_unit() {
     isolated(|sandbox| {
         let _tgt = Tgt::builder()

@@ -13,7 +13,7 @@ use interop::sandbox::isolated;
 use interop::tgt::{self, Tgt};
 
 #[test]
-#[ignore = "needs root and real targets; cargo xtask test runs them"]
+#[ignore = "needs root and real targets; cargo xtask test runs it"]
 fn tgtd_serves_both_address_families_to_libiscsi() {
     isolated(|sandbox| {
         let _tgt = Tgt::builder()
@@ -34,7 +34,7 @@ fn tgtd_serves_both_address_families_to_libiscsi() {
 }
 
 #[test]
-#[ignore = "needs root and real targets; cargo xtask test runs them"]
+#[ignore = "needs root and real targets; cargo xtask test runs it"]
 fn istgt_serves_both_address_families_to_libiscsi() {
     isolated(|sandbox| {
         let _istgt = Istgt::builder()
@@ -52,7 +52,7 @@ fn istgt_serves_both_address_families_to_libiscsi() {
 }
 
 #[test]
-#[ignore = "needs root and real targets; cargo xtask test runs them"]
+#[ignore = "needs root and real targets; cargo xtask test runs it"]
 fn a_recording_holds_the_whole_session_and_verifies_digests() {
     isolated(|sandbox| {
         let _tgt = Tgt::builder()
@@ -82,7 +82,7 @@ fn a_recording_holds_the_whole_session_and_verifies_digests() {
 }
 
 #[test]
-#[ignore = "needs root and real targets; cargo xtask test runs them"]
+#[ignore = "needs root and real targets; cargo xtask test runs it"]
 fn a_refusing_portal_resets_connections_and_spares_the_others() {
     isolated(|sandbox| {
         let listener = TcpListener::bind("0.0.0.0:3260")?;
@@ -114,7 +114,7 @@ fn a_refusing_portal_resets_connections_and_spares_the_others() {
 }
 
 #[test]
-#[ignore = "needs root and real targets; cargo xtask test runs them"]
+#[ignore = "needs root and real targets; cargo xtask test runs it"]
 fn a_black_hole_is_silent_until_restored() {
     isolated(|sandbox| {
         let listener = TcpListener::bind("[::]:3260")?;

@@ -17,7 +17,7 @@ const PORTALS: [&str; 2] = ["127.0.0.1:3260", "127.0.0.2:3260"];
 const COPY_LIMIT: Duration = Duration::from_secs(90);
 
 #[test]
-#[ignore = "needs root and real targets; cargo xtask test runs them"]
+#[ignore = "needs root and real targets; cargo xtask test runs it"]
 fn a_copy_there_and_back_survives_the_loss_of_a_portal() {
     isolated(|sandbox| {
         let tgt = two_portals(sandbox)?;
@@ -36,7 +36,7 @@ fn a_copy_there_and_back_survives_the_loss_of_a_portal() {
 }
 
 #[test]
-#[ignore = "needs root and real targets; cargo xtask test runs them"]
+#[ignore = "needs root and real targets; cargo xtask test runs it"]
 fn a_verified_copy_survives_a_portal_that_falls_silent() {
     isolated(|sandbox| {
         let tgt = two_portals(sandbox)?;
@@ -56,7 +56,7 @@ fn a_verified_copy_survives_a_portal_that_falls_silent() {
 }
 
 #[test]
-#[ignore = "needs root and real targets; cargo xtask test runs them"]
+#[ignore = "needs root and real targets; cargo xtask test runs it"]
 fn with_every_portal_gone_a_copy_waits_and_goes_on() {
     isolated(|sandbox| {
         let tgt = two_portals(sandbox)?;
@@ -80,7 +80,7 @@ fn with_every_portal_gone_a_copy_waits_and_goes_on() {
 }
 
 #[test]
-#[ignore = "needs root and real targets; cargo xtask test runs them"]
+#[ignore = "needs root and real targets; cargo xtask test runs it"]
 fn with_every_portal_gone_for_good_reading_ends_with_a_clear_error() {
     isolated(|sandbox| {
         let _tgt = two_portals(sandbox)?;
@@ -97,7 +97,7 @@ fn with_every_portal_gone_for_good_reading_ends_with_a_clear_error() {
 }
 
 #[test]
-#[ignore = "needs root and real targets; cargo xtask test runs them"]
+#[ignore = "needs root and real targets; cargo xtask test runs it"]
 fn with_every_portal_gone_for_good_writing_says_what_is_uncertain() {
     isolated(|sandbox| {
         let _tgt = two_portals(sandbox)?;
@@ -116,7 +116,7 @@ fn with_every_portal_gone_for_good_writing_says_what_is_uncertain() {
 }
 
 #[test]
-#[ignore = "needs root and real targets; cargo xtask test runs them"]
+#[ignore = "needs root and real targets; cargo xtask test runs it"]
 fn a_portal_that_comes_back_is_used_again() {
     isolated(|sandbox| {
         let _tgt = two_portals(sandbox)?;

@@ -7,19 +7,19 @@ use interop::sandbox::{Sandbox, isolated};
 use interop::tgt::{self, Tgt};
 
 #[test]
-#[ignore = "needs root and real targets; cargo xtask test runs them"]
+#[ignore = "needs root and real targets; cargo xtask test runs it"]
 fn a_temporary_redirect_is_followed() {
     isolated(|sandbox| follows(sandbox, "Temporary"));
 }
 
 #[test]
-#[ignore = "needs root and real targets; cargo xtask test runs them"]
+#[ignore = "needs root and real targets; cargo xtask test runs it"]
 fn a_permanent_redirect_is_followed() {
     isolated(|sandbox| follows(sandbox, "Permanent"));
 }
 
 #[test]
-#[ignore = "needs root and real targets; cargo xtask test runs them"]
+#[ignore = "needs root and real targets; cargo xtask test runs it"]
 fn a_circle_of_redirects_is_left() {
     isolated(|sandbox| {
         // tgtd does not redirect to the address that the initiator comes from, which is 127.0.0.1.
@@ -35,7 +35,7 @@ fn a_circle_of_redirects_is_left() {
 }
 
 #[test]
-#[ignore = "needs root and real targets; cargo xtask test runs them"]
+#[ignore = "needs root and real targets; cargo xtask test runs it"]
 fn a_redirect_to_nowhere_names_where_it_led() {
     isolated(|sandbox| {
         let _here = redirecting(sandbox, 0, "127.0.0.1", "127.0.0.9", "Temporary")?;

@@ -22,7 +22,7 @@ const BLOCK: usize = 512;
 
 /// tgtd's Block Limits page promises COMPARE AND WRITE, but the command is not there.
 #[test]
-#[ignore = "needs root and real targets; cargo xtask test runs them"]
+#[ignore = "needs root and real targets; cargo xtask test runs it"]
 fn a_promised_command_that_is_missing_is_a_plain_check_condition() {
     with_tgtd(async |_sandbox, _tgt, session| {
         let nexus = session.nexus(Lun::from_number(1));
@@ -43,7 +43,7 @@ fn a_promised_command_that_is_missing_is_a_plain_check_condition() {
 
 /// istgt never answers WRITE SAME (16) with NDOB: the command must end, and the session recover.
 #[test]
-#[ignore = "needs root and real targets; cargo xtask test runs them"]
+#[ignore = "needs root and real targets; cargo xtask test runs it"]
 fn a_command_without_an_answer_ends_and_the_session_recovers() {
     with_istgt(async |_sandbox, _istgt, session| {
         let nexus = session.nexus(Lun::ZERO);
@@ -63,7 +63,7 @@ fn a_command_without_an_answer_ends_and_the_session_recovers() {
 }
 
 #[test]
-#[ignore = "needs root and real targets; cargo xtask test runs them"]
+#[ignore = "needs root and real targets; cargo xtask test runs it"]
 fn many_writes_and_reads_at_once_do_not_mix_at_tgtd() {
     with_tgtd(async |_sandbox, tgt, session| {
         let nexus = session.nexus(Lun::from_number(1));
@@ -73,7 +73,7 @@ fn many_writes_and_reads_at_once_do_not_mix_at_tgtd() {
 }
 
 #[test]
-#[ignore = "needs root and real targets; cargo xtask test runs them"]
+#[ignore = "needs root and real targets; cargo xtask test runs it"]
 fn many_writes_and_reads_at_once_do_not_mix_at_istgt() {
     with_istgt(async |_sandbox, istgt, session| {
         let image = istgt.image(0)?.to_path_buf();
@@ -82,7 +82,7 @@ fn many_writes_and_reads_at_once_do_not_mix_at_istgt() {
 }
 
 #[test]
-#[ignore = "needs root and real targets; cargo xtask test runs them"]
+#[ignore = "needs root and real targets; cargo xtask test runs it"]
 fn dropped_commands_leave_a_healthy_session() {
     with_tgtd(async |_sandbox, tgt, session| {
         let nexus = session.nexus(Lun::from_number(1));
@@ -114,7 +114,7 @@ fn dropped_commands_leave_a_healthy_session() {
 /// After a reset the target still holds the old session: only the same ISID reinstates it
 /// (RFC 7143 §6.3.5), anything else would leave two.
 #[test]
-#[ignore = "needs root and real targets; cargo xtask test runs them"]
+#[ignore = "needs root and real targets; cargo xtask test runs it"]
 fn a_reset_connection_is_followed_by_reinstatement() {
     with_tgtd(async |sandbox, tgt, session| {
         let nexus = session.nexus(Lun::from_number(1));

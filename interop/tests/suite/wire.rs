@@ -11,7 +11,7 @@ use interop::tgt::{self, Tgt};
 const DIGESTS: &str = "-k HeaderDigest=CRC32C -k DataDigest=CRC32C";
 
 #[test]
-#[ignore = "needs root and real targets; cargo xtask test runs them"]
+#[ignore = "needs root and real targets; cargo xtask test runs it"]
 fn tgtd_without_digests_is_clean() {
     isolated(|sandbox| {
         let tgt = Tgt::builder()
@@ -28,7 +28,7 @@ fn tgtd_without_digests_is_clean() {
 }
 
 #[test]
-#[ignore = "needs root and real targets; cargo xtask test runs them"]
+#[ignore = "needs root and real targets; cargo xtask test runs it"]
 fn tgtd_with_digests_is_clean() {
     isolated(|sandbox| {
         let tgt = Tgt::builder()
@@ -49,7 +49,7 @@ fn tgtd_with_digests_is_clean() {
 }
 
 #[test]
-#[ignore = "needs root and real targets; cargo xtask test runs them"]
+#[ignore = "needs root and real targets; cargo xtask test runs it"]
 fn istgt_with_digests_and_small_segments_is_clean() {
     isolated(|sandbox| {
         let istgt = Istgt::builder()
@@ -70,7 +70,7 @@ fn istgt_with_digests_and_small_segments_is_clean() {
 }
 
 #[test]
-#[ignore = "needs root and real targets; cargo xtask test runs them"]
+#[ignore = "needs root and real targets; cargo xtask test runs it"]
 fn every_verb_that_looks_is_clean_and_logs_out() {
     isolated(|sandbox| {
         let _tgt = Tgt::builder()

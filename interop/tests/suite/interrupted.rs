@@ -22,7 +22,7 @@ const INTERRUPTED: i32 = 130;
 const TERMINATED: i32 = 143;
 
 #[test]
-#[ignore = "needs root and real targets; cargo xtask test runs them"]
+#[ignore = "needs root and real targets; cargo xtask test runs it"]
 fn ctrl_c_while_a_disk_is_written_tells_how_far_it_got() {
     isolated(|sandbox| {
         let tgt = tgtd(sandbox)?;
@@ -38,7 +38,7 @@ fn ctrl_c_while_a_disk_is_written_tells_how_far_it_got() {
 }
 
 #[test]
-#[ignore = "needs root and real targets; cargo xtask test runs them"]
+#[ignore = "needs root and real targets; cargo xtask test runs it"]
 fn a_stopped_copy_leaves_an_existing_file_as_it_was() {
     isolated(|sandbox| {
         let tgt = tgtd(sandbox)?;
@@ -53,7 +53,7 @@ fn a_stopped_copy_leaves_an_existing_file_as_it_was() {
 }
 
 #[test]
-#[ignore = "needs root and real targets; cargo xtask test runs them"]
+#[ignore = "needs root and real targets; cargo xtask test runs it"]
 fn ctrl_c_logs_out_on_the_wire() {
     isolated(|sandbox| {
         let _tgt = tgtd(sandbox)?;
@@ -76,7 +76,7 @@ fn ctrl_c_logs_out_on_the_wire() {
 }
 
 #[test]
-#[ignore = "needs root and real targets; cargo xtask test runs them"]
+#[ignore = "needs root and real targets; cargo xtask test runs it"]
 fn a_reader_that_goes_away_ends_the_read() {
     isolated(|sandbox| {
         let tgt = tgtd(sandbox)?;
@@ -90,7 +90,7 @@ fn a_reader_that_goes_away_ends_the_read() {
 }
 
 #[test]
-#[ignore = "needs root and real targets; cargo xtask test runs them"]
+#[ignore = "needs root and real targets; cargo xtask test runs it"]
 fn a_full_disk_is_reported_and_nothing_half_done_looks_whole() {
     isolated(|sandbox| {
         let tgt = tgtd(sandbox)?;
@@ -114,7 +114,7 @@ fn a_full_disk_is_reported_and_nothing_half_done_looks_whole() {
 }
 
 #[test]
-#[ignore = "needs root and real targets; cargo xtask test runs them"]
+#[ignore = "needs root and real targets; cargo xtask test runs it"]
 fn a_source_larger_than_the_disk_is_refused_before_anything_is_written() {
     isolated(|sandbox| {
         let tgt = tgtd(sandbox)?;

@@ -13,7 +13,7 @@ const TARGET_NAME: &str = "tuser";
 const TARGET_SECRET: &str = "tsecret654321";
 
 #[test]
-#[ignore = "needs root and real targets; cargo xtask test runs them"]
+#[ignore = "needs root and real targets; cargo xtask test runs it"]
 fn tgtd_one_way() {
     isolated(|sandbox| {
         let _tgt = tgtd().chap(NAME, SECRET).start(sandbox)?;
@@ -22,7 +22,7 @@ fn tgtd_one_way() {
 }
 
 #[test]
-#[ignore = "needs root and real targets; cargo xtask test runs them"]
+#[ignore = "needs root and real targets; cargo xtask test runs it"]
 fn istgt_one_way_with_a_challenge_of_1024_bytes() {
     isolated(|sandbox| {
         let _istgt = istgt().chap(NAME, SECRET).start(sandbox)?;
@@ -31,7 +31,7 @@ fn istgt_one_way_with_a_challenge_of_1024_bytes() {
 }
 
 #[test]
-#[ignore = "needs root and real targets; cargo xtask test runs them"]
+#[ignore = "needs root and real targets; cargo xtask test runs it"]
 fn tgtd_mutual() {
     isolated(|sandbox| {
         let _tgt = tgtd()
@@ -43,7 +43,7 @@ fn tgtd_mutual() {
 }
 
 #[test]
-#[ignore = "needs root and real targets; cargo xtask test runs them"]
+#[ignore = "needs root and real targets; cargo xtask test runs it"]
 fn istgt_mutual_is_mandatory_and_works() {
     isolated(|sandbox| {
         let outgoing = (TARGET_NAME, TARGET_SECRET);
@@ -61,7 +61,7 @@ fn istgt_mutual_is_mandatory_and_works() {
 }
 
 #[test]
-#[ignore = "needs root and real targets; cargo xtask test runs them"]
+#[ignore = "needs root and real targets; cargo xtask test runs it"]
 fn a_target_without_chap_cannot_talk_us_out_of_it() {
     isolated(|sandbox| {
         let _tgt = tgtd().start(sandbox)?;
@@ -75,7 +75,7 @@ fn a_target_without_chap_cannot_talk_us_out_of_it() {
 }
 
 #[test]
-#[ignore = "needs root and real targets; cargo xtask test runs them"]
+#[ignore = "needs root and real targets; cargo xtask test runs it"]
 fn istgt_protects_discovery_too() {
     isolated(|sandbox| {
         let _istgt = istgt()
@@ -94,7 +94,7 @@ fn istgt_protects_discovery_too() {
 }
 
 #[test]
-#[ignore = "needs root and real targets; cargo xtask test runs them"]
+#[ignore = "needs root and real targets; cargo xtask test runs it"]
 fn credentials_may_come_from_options_and_files() {
     isolated(|sandbox| {
         let _tgt = tgtd()

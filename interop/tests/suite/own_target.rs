@@ -10,7 +10,7 @@ use interop::process::Tool;
 use interop::sandbox::isolated;
 
 #[test]
-#[ignore = "needs root and real targets; cargo xtask test runs them"]
+#[ignore = "needs root and real targets; cargo xtask test runs it"]
 fn libiscsi_lists_portals_and_logical_units() {
     isolated(|sandbox| {
         let portals = ["127.0.0.1:3260", "127.0.0.2:3260,2", "[::1]:3260"];
@@ -34,7 +34,7 @@ fn libiscsi_lists_portals_and_logical_units() {
 }
 
 #[test]
-#[ignore = "needs root and real targets; cargo xtask test runs them"]
+#[ignore = "needs root and real targets; cargo xtask test runs it"]
 fn libiscsi_reads_identity_and_capacity() {
     isolated(|sandbox| {
         let own = Own::start(sandbox, &["127.0.0.1:3260"], "--lun 64M --lun 32M,4096")?;
@@ -66,7 +66,7 @@ fn libiscsi_reads_identity_and_capacity() {
 }
 
 #[test]
-#[ignore = "needs root and real targets; cargo xtask test runs them"]
+#[ignore = "needs root and real targets; cargo xtask test runs it"]
 fn libiscsi_reads_at_depth() {
     isolated(|sandbox| {
         let own = Own::start(sandbox, &["127.0.0.1:3260"], "--queue-depth 64")?;
@@ -84,7 +84,7 @@ fn libiscsi_reads_at_depth() {
 }
 
 #[test]
-#[ignore = "needs root and real targets; cargo xtask test runs them"]
+#[ignore = "needs root and real targets; cargo xtask test runs it"]
 fn libiscsi_authenticates_in_both_directions() {
     isolated(|sandbox| {
         let secrets = [("isecret", "isecret123456"), ("tsecret", "tsecret654321")];
@@ -120,7 +120,7 @@ fn libiscsi_authenticates_in_both_directions() {
 }
 
 #[test]
-#[ignore = "needs root and real targets; cargo xtask test runs them"]
+#[ignore = "needs root and real targets; cargo xtask test runs it"]
 fn tshark_finds_its_digests_right() {
     isolated(|sandbox| {
         let _own = Own::start(sandbox, &["127.0.0.1:3260"], "--key HeaderDigest=CRC32C")?;
@@ -132,7 +132,7 @@ fn tshark_finds_its_digests_right() {
 }
 
 #[test]
-#[ignore = "needs root and real targets; cargo xtask test runs them"]
+#[ignore = "needs root and real targets; cargo xtask test runs it"]
 fn libiscsis_scsi_suites_are_content() {
     isolated(|sandbox| {
         let portals = ["127.0.0.1:3260", "127.0.0.2:3260"];
@@ -158,7 +158,7 @@ fn libiscsis_scsi_suites_are_content() {
 }
 
 #[test]
-#[ignore = "needs root and real targets; cargo xtask test runs them"]
+#[ignore = "needs root and real targets; cargo xtask test runs it"]
 fn libiscsis_iscsi_suites_are_content() {
     isolated(|sandbox| {
         let _own = Own::start(sandbox, &["127.0.0.1:3260"], "--lun 64M")?;
