@@ -58,6 +58,11 @@ const STEPS: &[Step] = &[
         run: || cargo("test --workspace --quiet"),
     },
     Step {
+        name: "oracles",
+        purpose: "our codecs against sg3-utils and tshark",
+        run: || cargo("test -p iscsi-scsi -p iscsi --quiet -- --ignored"),
+    },
+    Step {
         name: "sim",
         purpose: "1,000 seeds",
         run: || sim::run(&sim::Options::default()),
