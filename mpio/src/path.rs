@@ -259,3 +259,79 @@ impl<N> Drop for InFlight<'_, N> {
             .fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{FakeNexus, TestClock};
+
+    const LIFE: Incarnation = Incarnation(3);
+
+    fn path() -> Path<FakeNexus> {
+        let nexus = FakeNexus::new(0, &TestClock::default(), &Arc::default());
+        let spec = PathSpec {
+            nexus,
+            portal_group: None,
+            label: String::new(),
+        };
+        Path::new(PathId(0), spec)
+    }
+
+    fn report(life: u64, trouble: Trouble) -> Report {
+        Report {
+            incarnation: Incarnation(life),
+            trouble,
+        }
+    }
+
+    #[test]
+    fn the_gate_is_open_for_one_life_and_shut_by_grave_trouble_of_that_life() {
+        let path = path();
+        assert_eq!(path.gate(), None);
+        path.open(LIFE);
+        assert_eq!(path.gate(), Some(LIFE));
+        path.report(report(3, Trouble::Suspect));
+        path.report(report(2, Trouble::Unusable));
+        assert_eq!(path.gate(), Some(LIFE));
+        path.report(report(3, Trouble::Changed));
+        assert_eq!(path.gate(), None);
+    }
+
+    #[test]
+    fn trouble_nobody_has_read_keeps_the_gate_shut() {
+        let path = path();
+        path.report(report(3, Trouble::Changed));
+        path.open(LIFE);
+        assert_eq!(path.gate(), None);
+        assert_eq!(path.take_report(), Some(report(3, Trouble::Changed)));
+        path.open(LIFE);
+        assert_eq!(path.gate(), Some(LIFE));
+        // News of an earlier life keep nobody out.
+        path.shut();
+        path.report(report(2, Trouble::Changed));
+        path.open(LIFE);
+        assert_eq!(path.gate(), Some(LIFE));
+    }
+
+    #[test]
+    fn the_gravest_report_of_the_latest_life_is_kept() {
+        let path = path();
+        path.report(report(3, Trouble::Lost));
+        path.report(report(3, Trouble::Suspect));
+        path.report(report(2, Trouble::Unusable));
+        assert_eq!(path.take_report(), Some(report(3, Trouble::Lost)));
+        assert_eq!(path.take_report(), None);
+    }
+
+    #[test]
+    fn sets_of_paths() {
+        let mut set = PathSet::default();
+        assert!(set.is_empty());
+        set.insert(PathId(0));
+        set.insert(PathId(31));
+        assert!(set.contains(PathId(31)) && !set.contains(PathId(1)));
+        let mut part = PathSet::default();
+        part.insert(PathId(31));
+        assert!(set.contains_all(part) && !part.contains_all(set));
+    }
+}

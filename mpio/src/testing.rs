@@ -302,6 +302,8 @@ pub(crate) struct Inner {
     pub(crate) latency: Duration,
     /// What `fence` does; `None`: it stands after 5 ms, and the session is up again.
     pub(crate) fence_error: Option<FenceError>,
+    /// The fence stands, but the session is not usable again.
+    pub(crate) fence_leaves_down: bool,
     pub(crate) fences: Vec<Incarnation>,
     pub(crate) settles: u32,
     pub(crate) max_transfer: usize,
@@ -329,6 +331,7 @@ impl FakeNexus {
                 anonymous: false,
                 latency: Duration::from_millis(1),
                 fence_error: None,
+                fence_leaves_down: false,
                 fences: Vec::new(),
                 settles: 0,
                 max_transfer: 1 << 20,
@@ -603,7 +606,7 @@ impl Nexus for FakeNexus {
         disk.haunt(clock.now());
         disk.exorcise(self.0.index, incarnation);
         drop(disk);
-        let over = self.set(|inner| inner.lives > incarnation.0);
+        let over = self.set(|inner| inner.lives > incarnation.0 || inner.fence_leaves_down);
         if !over {
             self.cut();
             self.log_in();

@@ -904,3 +904,16 @@ fn the_answer_to_a_raw_command_is_handed_over_whatever_it_is() {
     assert_eq!((answer.sense[2], answer.sense[12]), (3, 0x11));
     assert_eq!(data.len(), 512);
 }
+
+#[test]
+fn a_write_goes_on_the_moment_the_fence_stands() {
+    let bench = Bench::new(2);
+    let unit = bench.failover();
+    bench.script(0, &[GHOST]);
+    bench.paths[0].set(|inner| inner.fence_leaves_down = true);
+    let before = bench.now();
+    bench.write(&unit, 0, 3).unwrap();
+    // Lost after 1 ms, fenced in 5, written in 1.
+    assert_eq!(bench.now() - before, ms(7));
+    assert_eq!(bench.state(&unit, 0), PathState::Down);
+}
