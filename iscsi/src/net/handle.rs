@@ -152,6 +152,9 @@ impl Shared {
     fn with_session(&self, act: impl FnOnce(&mut Session, Instant)) {
         let mut core = self.core();
         act(&mut core.session, Instant::now());
+        // At once, not by the driver: whoever asks next has to see it, and a driver that has
+        // ended tells nobody anything.
+        self.publish(&mut core);
         let ring = core.ring();
         drop(core);
         if let Some(driver) = ring {
@@ -309,11 +312,13 @@ fn submit(shared: &Shared, lun: Lun, command: Command) -> Result<TaskKey, Comple
     let now = Instant::now();
     let mut core = shared.core();
     let idle = core.session.is_idle();
-    let deadline = now + command.timeout;
     let key = core.session.submit(now, lun, command)?;
-    let in_time = core.armed.is_some_and(|armed| armed <= deadline);
+    let due = core.session.poll_timeout();
+    let in_time = core
+        .armed
+        .is_some_and(|armed| due.is_none_or(|due| armed <= due));
     // Trying does not wait, so the lock order cannot be hurt.
-    let writer = if idle && in_time {
+    let writer = if idle && in_time && core.session.wants_transmit() {
         shared.writer.try_lock().ok()
     } else {
         None
@@ -322,6 +327,8 @@ fn submit(shared: &Shared, lun: Lun, command: Command) -> Result<TaskKey, Comple
         let writer = &mut *writer;
         if let Some(half) = &writer.half {
             core.session.poll_transmit(now, &mut writer.transmit);
+            // More than one batch: the driver goes on.
+            let more = core.session.wants_transmit();
             drop(core);
             writer.transmit.seal();
             let written = {
@@ -331,7 +338,7 @@ fn submit(shared: &Shared, lun: Lun, command: Command) -> Result<TaskKey, Comple
             };
             // An error shows on the reading side too; the driver handles it there.
             writer.transmit.advance(written.unwrap_or(0));
-            if writer.transmit.is_empty() {
+            if writer.transmit.is_empty() && !more {
                 return Ok(key);
             }
             core = shared.core();

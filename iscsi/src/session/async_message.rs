@@ -54,6 +54,10 @@ impl Session {
                 DataPhase::Write(_) | DataPhase::None => Certainty::SentNoAnswer,
             };
             let kind = DeliveryErrorKind::Aborted;
+            if task.abandoned && certainty.may_still_run() {
+                // Given up by its caller, and never settled in this life.
+                self.controls.note_abandoned(1);
+            }
             self.finish(key, Outcome::Failed(DeliveryError { kind, certainty }));
         }
         self.controls

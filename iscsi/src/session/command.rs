@@ -9,7 +9,7 @@ use scsi::{
     Outcome,
 };
 
-use super::Session;
+use super::{Session, later};
 use super::control::Abort;
 use super::read::{ReadProgress, payload_of};
 use super::task::{Ending, Stage, Task, TaskKey};
@@ -42,7 +42,7 @@ impl Session {
         if self.tasks.len() == self.tasks.capacity() {
             return Err(self.refuse(command, DeliveryErrorKind::Down));
         }
-        let deadline = now + command.timeout;
+        let deadline = later(now, command.timeout);
         let incarnation = self.incarnation;
         let Some(key) = self.tasks.insert(|generation| Task {
             generation,
@@ -135,6 +135,7 @@ impl Session {
             Stage::Pending => {
                 self.forget_pending(key);
                 self.free(key);
+                self.advance_logout(now);
             }
             Stage::Sent => {
                 self.controls.note_abandoned(1);

@@ -50,7 +50,8 @@ pub(super) enum Abort {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Asked {
     Abort { key: TaskKey, why: Abort },
-    Reset { lun: Lun, cmd_sn: CmdSn },
+    /// `cmd_sn`: the tasks before it are affected; `None` until the request is encoded.
+    Reset { lun: Lun, cmd_sn: Option<CmdSn> },
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -67,11 +68,18 @@ pub(super) struct Controls {
     pub(super) ping: Option<Ping>,
     pub(super) asked: Vec<(Itt, Asked, Instant)>,
     abandoned: usize,
+    /// The Logout has been encoded: nothing may follow it (RFC 7143 §11.14).
+    logged_out: bool,
 }
 
 impl Controls {
     pub(super) fn is_empty(&self) -> bool {
         self.queue.is_empty()
+    }
+
+    /// Whether the Logout has been encoded.
+    pub(super) fn is_logged_out(&self) -> bool {
+        self.logged_out
     }
 
     pub(super) fn push(&mut self, control: Control) {
@@ -88,6 +96,12 @@ impl Controls {
         self.queue.push_back(control);
     }
 
+    /// Takes back a ping that no socket has taken; the next one asks the same.
+    pub(super) fn forget_ping(&mut self) {
+        self.queue
+            .retain(|control| !matches!(control, Control::Ping { .. }));
+    }
+
     /// A tag that no task has and that no other control PDU has had for a long time.
     pub(super) fn tag(&mut self) -> Itt {
         self.last = self.last.wrapping_add(1);
@@ -96,6 +110,11 @@ impl Controls {
             generation: self.last,
         }
         .itt()
+    }
+
+    /// Whether the tag is one of [`Controls::tag`]'s.
+    pub(super) fn was_used(&self, itt: Itt) -> bool {
+        TaskKey::from_itt(itt).index == CONTROL_INDEX && self.last > 0
     }
 
     pub(super) fn ending_due(&self) -> Option<Instant> {
@@ -107,6 +126,9 @@ impl Controls {
         self.queue.clear();
         self.ping = None;
         self.asked.clear();
+        self.logged_out = false;
+        // What a life left behind is not settled one by one any more, but fenced.
+        self.abandoned = 0;
     }
 
     pub(super) fn note_abandoned(&mut self, tasks: usize) {
@@ -158,7 +180,7 @@ impl Session {
                 let here = self.window.peek();
                 for (tag, asked, _) in &mut self.controls.asked {
                     if let (true, Asked::Reset { cmd_sn, .. }) = (*tag == itt, asked) {
-                        *cmd_sn = here;
+                        *cmd_sn = Some(here);
                     }
                 }
                 self.task_request(function, lun, itt, Itt::RESERVED, CmdSn(0), out);
@@ -174,6 +196,7 @@ impl Session {
                 };
                 out.push(&pdu.encode(Lengths::default()), &[], Bytes::new());
                 self.controls.queue.clear();
+                self.controls.logged_out = true;
             }
         }
     }

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use scsi::{Certainty, DeliveryError, DeliveryErrorKind, Lun, Outcome};
 
-use super::Session;
+use super::{Session, later};
 use super::control::{Abort, Asked, Control};
 use super::error::{LossReason, ProtocolError};
 use super::event::Event;
@@ -76,22 +76,27 @@ impl Session {
         };
         task.ending = Ending::Asked;
         let itt = self.controls.tag();
-        let deadline = now + self.config.timeouts.abort_task;
+        let deadline = later(now, self.config.timeouts.abort_task);
         self.controls
             .asked
             .push((itt, Asked::Abort { key, why }, deadline));
         self.controls.push(Control::Abort { itt, key });
     }
 
-    fn ask_reset(&mut self, now: Instant, lun: Lun) {
-        let pending = |(_, asked, _): &(Itt, Asked, Instant)| matches!(asked, Asked::Reset { lun: other, .. } if *other == lun);
-        if self.controls.asked.iter().any(pending) {
+    /// Has the logical unit of a task reset, unless a reset that reaches the task is under way.
+    fn ask_reset(&mut self, now: Instant, lun: Lun, task: CmdSn) {
+        let reaches = |(_, asked, _): &(Itt, Asked, Instant)| match asked {
+            Asked::Reset { lun: other, cmd_sn } => {
+                *other == lun && cmd_sn.is_none_or(|reset| task.precedes(reset))
+            }
+            Asked::Abort { .. } => false,
+        };
+        if self.controls.asked.iter().any(reaches) {
             return;
         }
         let itt = self.controls.tag();
-        let deadline = now + self.config.timeouts.lu_reset;
-        // The CmdSN is set when the request is encoded: the tasks before it are affected.
-        let cmd_sn = CmdSn(0);
+        let deadline = later(now, self.config.timeouts.lu_reset);
+        let cmd_sn = None;
         self.controls
             .asked
             .push((itt, Asked::Reset { lun, cmd_sn }, deadline));
@@ -110,11 +115,15 @@ impl Session {
             .iter()
             .position(|(itt, ..)| *itt == response.itt);
         let Some(at) = at else {
-            return Err(ProtocolError::UnknownTask {
-                itt: response.itt.0,
-            });
+            if !self.controls.was_used(response.itt) {
+                let itt = response.itt.0;
+                return Err(ProtocolError::UnknownTask { itt });
+            }
+            // The ladder did not wait for it; whatever came after the request settles the tasks.
+            self.stats.late_answers += 1;
+            return Ok(());
         };
-        let (_, asked, _) = self.controls.asked.swap_remove(at);
+        let (itt, asked, _) = self.controls.asked.swap_remove(at);
         let over = matches!(response.response, COMPLETE | NO_SUCH_TASK | NO_SUCH_LUN);
         match asked {
             Asked::Abort { key, .. } if over => {
@@ -123,7 +132,13 @@ impl Session {
                 self.release_tag(key);
             }
             Asked::Abort { key, why } => self.abort_failed(now, key, why),
-            Asked::Reset { lun, cmd_sn } if over => self.end_lun(lun, cmd_sn),
+            Asked::Reset { cmd_sn: None, .. } => {
+                return Err(ProtocolError::UnknownTask { itt: itt.0 });
+            }
+            Asked::Reset {
+                lun,
+                cmd_sn: Some(cmd_sn),
+            } if over => self.end_lun(lun, cmd_sn),
             Asked::Reset { .. } => self.lose(now, LossReason::TaskStuck),
         }
         Ok(())
@@ -170,12 +185,12 @@ impl Session {
         }
         match why {
             Abort::Overdue => {
-                let lun = task.lun;
-                self.ask_reset(now, lun);
+                let (lun, cmd_sn) = (task.lun, task.cmd_sn);
+                self.ask_reset(now, lun, cmd_sn);
             }
             Abort::Abandoned => {
                 task.ending = Ending::No;
-                task.deadline = now + task.timeout;
+                task.deadline = later(now, task.timeout);
                 let deadline = task.deadline;
                 self.next_deadline = Some(
                     self.next_deadline

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::control::Control;
 use super::error::{CloseReason, LossReason, ProtocolError};
 use super::event::Action;
-use super::{After, Phase, Session};
+use super::{After, Phase, Session, later};
 use crate::wire::{Itt, LogoutResponse};
 
 /// A logout under way.
@@ -83,7 +83,7 @@ impl Session {
     }
 
     fn start_logout(&mut self, now: Instant, why: Why, drain: Duration) {
-        let deadline = now + drain;
+        let deadline = later(now, drain);
         self.phase = Phase::LoggingOut(Logout {
             why,
             step: Step::Draining,
@@ -101,7 +101,7 @@ impl Session {
         if logout.step == Step::Draining && (drained || logout.deadline <= now) {
             let itt = self.controls.tag();
             logout.step = Step::Asked(itt);
-            logout.deadline = now + self.config.timeouts.logout;
+            logout.deadline = later(now, self.config.timeouts.logout);
             // What was not sent by now never will be; nothing may follow a Logout.
             self.pending.clear();
             self.sending.clear();

@@ -66,6 +66,9 @@ use crate::wire::transmit::Transmit;
 /// Events kept for people; older ones are dropped first.
 const EVENTS_MAX: usize = 64;
 
+/// "For ever": any longer time limit is cut to this, so that no sum overflows.
+const FAR: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
 /// Fills a buffer with unpredictable bytes (CHAP challenges, jitter, first sequence numbers).
 pub type Entropy = Box<dyn FnMut(&mut [u8]) + Send>;
 
@@ -243,12 +246,12 @@ impl Session {
                     out.push(&request.encode(lengths), &[], data.into());
                 }
             }
-            Phase::Up | Phase::LoggingOut(_) => {
+            Phase::Up | Phase::LoggingOut(_) if !self.controls.is_logged_out() => {
                 let params = &self.connection.params;
                 out.set_digests(params.header_digest, params.data_digest);
                 self.transmit_controls(now, out);
                 // Commands may open bursts of unsolicited data, which follow at once.
-                loop {
+                while !self.controls.is_logged_out() {
                     self.transmit_data_out(out);
                     let before = out.queued();
                     self.transmit_commands(out);
@@ -257,7 +260,9 @@ impl Session {
                     }
                 }
             }
-            Phase::Waiting { .. }
+            Phase::Up
+            | Phase::LoggingOut(_)
+            | Phase::Waiting { .. }
             | Phase::Connecting { .. }
             | Phase::Closing(_)
             | Phase::Closed => {}
@@ -378,6 +383,7 @@ impl Session {
     pub fn wants_transmit(&self) -> bool {
         match &self.phase {
             Phase::LoggingIn { .. } => true,
+            Phase::Up | Phase::LoggingOut(_) if self.controls.is_logged_out() => false,
             Phase::Up | Phase::LoggingOut(_) => {
                 !self.controls.is_empty()
                     || !self.sending.is_empty()
@@ -432,6 +438,11 @@ impl Session {
         let [byte] = byte;
         after * 3 / 4 + after / 2 * u32::from(byte) / 256
     }
+}
+
+/// `wait` after `now`.
+fn later(now: Instant, wait: Duration) -> Instant {
+    now + wait.min(FAR)
 }
 
 impl std::fmt::Debug for Session {

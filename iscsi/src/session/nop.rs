@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::Session;
+use super::{Session, later};
 use super::control::Control;
 use super::error::{LossReason, ProtocolError};
 use crate::wire::{Itt, NopIn, Ttt};
@@ -18,9 +18,9 @@ impl Session {
     pub(super) fn keepalive_due(&self) -> Instant {
         match self.controls.ping {
             Some(ping) if ping.sent >= self.connection.last_heard => {
-                ping.sent + self.config.keepalive.timeout
+                later(ping.sent, self.config.keepalive.timeout)
             }
-            _ => self.connection.last_heard + self.ping_after(),
+            _ => later(self.connection.last_heard, self.ping_after()),
         }
     }
 
@@ -48,6 +48,7 @@ impl Session {
             }
             _ => {
                 let itt = self.controls.tag();
+                self.controls.forget_ping();
                 // Set now, not when encoded: a socket that takes nothing is no excuse.
                 self.controls.ping = Some(super::control::Ping { itt, sent: now });
                 self.controls.push(Control::Ping { itt });

@@ -15,7 +15,7 @@ use super::error::{CloseReason, LossReason};
 use super::event::{Action, Event};
 use super::logout::Logout;
 use super::window::CommandWindow;
-use super::{After, Phase, Session};
+use super::{After, FAR, Phase, Session, later};
 use crate::login::{
     AuthPolicy, LoggedIn, Login, LoginConfig, LoginError, Progress, REDIRECTS_MAX, RedirectTrail,
     SessionKind,
@@ -29,6 +29,9 @@ const CONNECT_WITH_FENCE: Duration = Duration::from_secs(1);
 
 /// The longest wait between attempts while a fence is wanted.
 const RETRY_WITH_FENCE: Duration = Duration::from_millis(500);
+
+/// The longest wait a target may ask for: the most that DefaultTime2Wait can be (RFC 7143 §13.15).
+const WAIT_MAX: Duration = Duration::from_secs(3600);
 
 /// What a login is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,7 +81,7 @@ impl Reconnect {
 
     /// A target asked to be left alone for a while.
     pub(super) fn wait_at_least(&mut self, now: Instant, wait: Duration) {
-        self.not_before = self.not_before.max(now + wait);
+        self.not_before = self.not_before.max(now + wait.min(WAIT_MAX));
     }
 
     /// The earliest moment for another attempt.
@@ -117,7 +120,7 @@ impl Session {
         self.connection.cid = cid;
         self.connection.portal = portal.clone();
         self.phase = Phase::Connecting {
-            deadline: now + timeout,
+            deadline: later(now, timeout),
         };
         self.actions.push_back(Action::Connect {
             cid,
@@ -153,7 +156,7 @@ impl Session {
         };
         match Login::start(config, &mut *self.entropy) {
             Ok(login) => {
-                let deadline = now + self.config.timeouts.login;
+                let deadline = later(now, self.config.timeouts.login);
                 self.phase = Phase::LoggingIn {
                     login: Box::new(login),
                     deadline,
@@ -391,7 +394,7 @@ impl Session {
         if self
             .config
             .give_up_after
-            .is_some_and(|limit| now >= since + limit)
+            .is_some_and(|limit| now >= later(since, limit))
         {
             return self.end(CloseReason::GaveUp {
                 portal,
@@ -422,7 +425,7 @@ impl Session {
         let doubled = backoff
             .first
             .saturating_mul(1 << self.reconnect.failed.min(16));
-        let mut wait = self.jitter(doubled.min(backoff.max));
+        let mut wait = self.jitter(doubled.min(backoff.max).min(FAR));
         if self.reconnect.fence_wanted {
             wait = wait.min(RETRY_WITH_FENCE);
         }
