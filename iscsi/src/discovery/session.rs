@@ -83,10 +83,11 @@ pub struct DiscoverySession {
 
 enum State {
     Login(Box<Login>),
-    /// `ask`: the tag to send the next request with; `None` while an answer is due.
+    /// `ask`: LUN and tag to send the next request with, copied from the answer so far
+    /// (RFC 7143 §11.11.4); `None` while an answer is due.
     Asking {
         answer: Box<SendTargetsAnswer>,
-        ask: Option<Ttt>,
+        ask: Option<(Lun, Ttt)>,
     },
     /// `sent`: the Logout is on its way.
     Leaving {
@@ -192,8 +193,8 @@ impl DiscoverySession {
         }
         match &mut self.state {
             State::Asking { ask, .. } => {
-                if let Some(ttt) = ask.take() {
-                    self.ask(ttt, out);
+                if let Some((lun, ttt)) = ask.take() {
+                    self.ask(lun, ttt, out);
                 }
             }
             State::Leaving {
@@ -215,13 +216,13 @@ impl DiscoverySession {
     }
 
     /// Sends the question, or asks for the rest of the answer.
-    fn ask(&mut self, ttt: Ttt, out: &mut Transmit) {
+    fn ask(&mut self, lun: Lun, ttt: Ttt, out: &mut Transmit) {
         let pdu = TextRequest {
             // Targets exist that use up a CmdSN for an immediate one too.
             immediate: false,
             final_: true,
             continue_: false,
-            lun: Lun::ZERO,
+            lun,
             itt: Itt(1),
             ttt,
             cmd_sn: self.cmd_sn,
@@ -261,7 +262,7 @@ impl DiscoverySession {
                     let answer = Box::new(SendTargetsAnswer::new(self.portal.clone(), group));
                     self.state = State::Asking {
                         answer,
-                        ask: Some(Ttt::RESERVED),
+                        ask: Some((Lun::ZERO, Ttt::RESERVED)),
                     };
                     Ok(())
                 }
@@ -279,6 +280,8 @@ impl DiscoverySession {
             }
             Response::NopIn(nop) => {
                 if nop.itt == Itt::RESERVED && nop.ttt != Ttt::RESERVED {
+                    let limit = self.params.max_send_bytes as usize;
+                    let data = data.get(..limit).unwrap_or(data);
                     self.replies
                         .push((nop.lun, nop.ttt, Bytes::copy_from_slice(data)));
                 }
@@ -288,11 +291,17 @@ impl DiscoverySession {
                 self.exp_stat_sn = message.stat_sn.next();
                 Ok(())
             }
-            Response::Logout(_) => {
+            // An answer to the Logout, or its refusal: we leave all the same.
+            Response::Logout(_) | Response::Reject(_)
+                if matches!(self.state, State::Leaving { sent: true, .. }) =>
+            {
                 let targets = self.take_targets_early().unwrap_or_default();
                 self.state = State::Done(targets);
                 Ok(())
             }
+            Response::Logout(_) => Err(self.fail(DiscoveryError::UnexpectedPdu {
+                pdu: "Logout Response",
+            })),
             Response::Reject(reject) => Err(self.fail(DiscoveryError::Rejected {
                 reason: reject.reason,
             })),
@@ -326,7 +335,7 @@ impl DiscoverySession {
                     sent: false,
                 }
             }
-            None => *ask = Some(text.ttt),
+            None => *ask = Some((text.lun, text.ttt)),
         }
         Ok(())
     }

@@ -137,8 +137,19 @@ impl Driver {
 
     /// Cuts the connection, then tells the core.
     fn close(&mut self, cid: Cid, abort: bool) {
+        let loan = self.cut(abort);
+        let mut core = self.shared.core();
+        if let Some(loan) = loan {
+            core.session.take_back(loan);
+        }
+        core.session.handle_closed(now(), cid, self.written);
+    }
+
+    /// Cuts the connection, if there is one; returns the memory that was being filled.
+    fn cut(&mut self, abort: bool) -> Option<Loan> {
         self.dial = None;
         let mut writer = self.shared.writer();
+        self.written = 0;
         if let Some(write) = writer.half.take() {
             self.written = writer.transmit.written();
             if abort {
@@ -148,18 +159,11 @@ impl Driver {
                 }
                 write.forget();
             }
-        } else {
-            self.written = 0;
         }
         writer.transmit.reset();
         drop(writer);
         self.half = None;
-        let loan = self.placing.take().and_then(|(_, loan)| loan);
-        let mut core = self.shared.core();
-        if let Some(loan) = loan {
-            core.session.take_back(loan);
-        }
-        core.session.handle_closed(now(), cid, self.written);
+        self.placing.take().and_then(|(_, loan)| loan)
     }
 
     /// Reads until the socket has nothing or the budget is used up; `true` in the latter case.
@@ -423,6 +427,24 @@ impl Driver {
         drop(core);
         self.wake();
         if done { Poll::Ready(()) } else { Poll::Pending }
+    }
+}
+
+impl Drop for Driver {
+    /// A driver that ends before its session (its runtime is gone, it panicked) leaves nobody
+    /// waiting.
+    fn drop(&mut self) {
+        let loan = self.cut(true);
+        let mut core = self.shared.core();
+        if let Some(loan) = loan {
+            core.session.take_back(loan);
+        }
+        core.session.handle_stopped(self.written);
+        core.driver = None;
+        self.shared.publish(&mut core);
+        core.session.take_wakes(&mut self.wakes);
+        drop(core);
+        self.wake();
     }
 }
 

@@ -43,7 +43,7 @@ impl Session {
             return Err(self.refuse(command, DeliveryErrorKind::Down));
         }
         let deadline = later(now, command.timeout);
-        let incarnation = self.incarnation;
+        let incarnation = self.lives.newest();
         let Some(key) = self.tasks.insert(|generation| Task {
             generation,
             stage: Stage::Pending,
@@ -86,7 +86,7 @@ impl Session {
         Completion {
             outcome: not_sent(kind),
             data: command.data,
-            incarnation: self.incarnation,
+            incarnation: self.lives.newest(),
         }
     }
 

@@ -182,6 +182,9 @@ pub enum CloseReason {
     /// Logged out at the application's request.
     #[error("logged out")]
     LoggedOut,
+    /// The task that carried the session was stopped, with its runtime or otherwise.
+    #[error("the task of the session was stopped")]
+    Stopped,
     /// Not reconnected in time.
     #[error("could not reconnect to {portal} in time: {last}")]
     GaveUp {

@@ -145,11 +145,11 @@ impl Session {
             self.reconnect.wait_at_least(now, wait);
         }
         // A clean logout ends every task of the session (RFC 7143 §7.6).
-        self.mark_over(self.incarnation);
+        self.end_lives();
         let after = match why {
             Why::Application => After::Closed(CloseReason::LoggedOut),
             Why::Target => After::Retry {
-                at: self.reconnect.not_before(now),
+                at: self.retry_after_life(now),
                 reason: LossReason::LogoutRequested,
                 failed: false,
             },

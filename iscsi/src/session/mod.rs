@@ -26,6 +26,7 @@ mod ending;
 pub mod error;
 pub mod event;
 mod extents;
+mod lives;
 mod logout;
 mod nop;
 mod read;
@@ -52,6 +53,7 @@ pub use self::stats::SessionStats;
 pub use self::task::TaskKey;
 
 use self::control::Controls;
+use self::lives::Lives;
 use self::logout::Logout;
 use self::reconnect::Reconnect;
 use self::task::TaskTable;
@@ -77,10 +79,7 @@ pub struct Session {
     config: SessionConfig,
     entropy: Entropy,
     phase: Phase,
-    /// The newest life; 0 before the first login.
-    incarnation: Incarnation,
-    /// Every life up to this one is over at the target.
-    over: Incarnation,
+    lives: Lives,
     params: SessionParams,
     keys: Vec<NegotiatedKey>,
     tsih: Tsih,
@@ -178,8 +177,7 @@ impl Session {
             tasks: TaskTable::new(capacity, u16::from_be_bytes([g0, g1])),
             window: CommandWindow::new(CmdSn(1), closed),
             phase: Phase::Waiting { at: now },
-            incarnation: Incarnation(0),
-            over: Incarnation(0),
+            lives: Lives::default(),
             params: SessionParams::default(),
             keys: Vec::new(),
             tsih: Tsih(0),
@@ -341,20 +339,20 @@ impl Session {
     #[must_use]
     pub fn state(&self) -> NexusState {
         match self.phase {
-            Phase::Up => NexusState::Up(self.incarnation),
+            Phase::Up => NexusState::Up(self.lives.newest()),
             Phase::Closed => NexusState::Closed,
             Phase::Waiting { .. }
             | Phase::Connecting { .. }
             | Phase::LoggingIn { .. }
             | Phase::LoggingOut(_)
-            | Phase::Closing(_) => NexusState::Down(self.incarnation),
+            | Phase::Closing(_) => NexusState::Down(self.lives.newest()),
         }
     }
 
     /// The newest life that is certainly over at the target, with all before it.
     #[must_use]
     pub fn over(&self) -> Incarnation {
-        self.over
+        self.lives.over()
     }
 
     /// Commands that were given up by their callers and may still run.

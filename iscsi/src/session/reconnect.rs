@@ -33,6 +33,9 @@ const RETRY_WITH_FENCE: Duration = Duration::from_millis(500);
 /// The longest wait a target may ask for: the most that DefaultTime2Wait can be (RFC 7143 §13.15).
 const WAIT_MAX: Duration = Duration::from_secs(3600);
 
+/// A life of this length ends the backing off.
+const STABLE: Duration = Duration::from_secs(10);
+
 /// What a login is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Purpose {
@@ -51,11 +54,19 @@ pub(super) struct Reconnect {
     fence_tries: usize,
     not_before: Instant,
     lost_at: Option<Instant>,
-    pub(super) fence_wanted: bool,
+    /// When the newest life began.
+    up_since: Instant,
+    /// Lives in a row that ended soon after they began.
+    short_lives: u32,
+    /// The newest life that somebody needs to be over.
+    fence_wanted: Option<Incarnation>,
     purpose: Purpose,
     portal: Option<Portal>,
     trail: Option<RedirectTrail>,
+    /// What the next attempt offers instead of the configured list.
     fallback: Option<AuthPolicy>,
+    /// What the attempt under way offers instead.
+    auth: Option<AuthPolicy>,
     cmd_sn: CmdSn,
     pub(super) failures: u64,
     pub(super) last_failure: Option<(Portal, LossReason)>,
@@ -68,11 +79,14 @@ impl Reconnect {
             fence_tries: 0,
             not_before: now,
             lost_at: None,
-            fence_wanted: false,
+            up_since: now,
+            short_lives: 0,
+            fence_wanted: None,
             purpose: Purpose::Serve,
             portal: None,
             trail: None,
             fallback: None,
+            auth: None,
             cmd_sn,
             failures: 0,
             last_failure: None,
@@ -96,7 +110,7 @@ impl Session {
     pub(super) fn connect(&mut self, now: Instant) {
         let home = self.config.portal.clone();
         let others = self.config.group_portals.len();
-        let try_other = self.reconnect.fence_wanted
+        let try_other = self.reconnect.fence_wanted.is_some()
             && others > 0
             && self.reconnect.fence_tries.is_multiple_of(2);
         let (portal, purpose) = if let Some(portal) = self.reconnect.portal.take() {
@@ -108,12 +122,14 @@ impl Session {
         } else {
             (home, Purpose::Serve)
         };
-        if self.reconnect.fence_wanted {
+        if self.reconnect.fence_wanted.is_some() {
             self.reconnect.fence_tries += 1;
         }
         self.reconnect.purpose = purpose;
+        // For this attempt only: one that cannot even connect is followed by a wait.
+        self.reconnect.auth = self.reconnect.fallback.take();
         let mut timeout = self.config.timeouts.connect;
-        if self.reconnect.fence_wanted && others > 0 {
+        if self.reconnect.fence_wanted.is_some() && others > 0 {
             timeout = timeout.min(CONNECT_WITH_FENCE);
         }
         let cid = Cid(self.connection.cid.0.wrapping_add(1));
@@ -137,7 +153,7 @@ impl Session {
         self.connection.last_heard = now;
         let auth = self
             .reconnect
-            .fallback
+            .auth
             .take()
             .unwrap_or_else(|| self.config.auth.clone());
         let config = LoginConfig {
@@ -229,9 +245,6 @@ impl Session {
     }
 
     fn logged_in(&mut self, now: Instant, settled: LoggedIn) {
-        let same_group = self.params.target_portal_group_tag.is_none()
-            || self.params.target_portal_group_tag == settled.session.target_portal_group_tag;
-        let old = self.incarnation;
         self.stats.logins += 1;
         self.reconnect.trail = None;
         self.reconnect.failed = 0;
@@ -251,41 +264,44 @@ impl Session {
             data_digest: params.data_digest,
             max_recv_bytes: params.max_recv_bytes,
         });
-        if same_group {
-            self.mark_over(old);
-        }
+        self.end_lives();
         if self.reconnect.purpose == Purpose::Fence {
             self.phase = Phase::LoggingOut(Logout::after_fence(now));
             return self.advance_logout(now);
         }
-        self.incarnation = Incarnation(old.0 + 1);
+        self.reconnect.up_since = now;
         self.phase = Phase::Up;
+        let incarnation = self.lives.begin(self.params.target_portal_group_tag);
         let portal = self.connection.portal.clone();
         self.push_event(Event::LoggedIn {
-            incarnation: self.incarnation,
+            incarnation,
             portal,
         });
     }
 
-    /// Every life up to this one is over at the target.
-    pub(super) fn mark_over(&mut self, incarnation: Incarnation) {
-        self.reconnect.fence_wanted = false;
-        self.reconnect.fence_tries = 0;
-        if self.over < incarnation {
-            self.over = incarnation;
+    /// Whatever lived in the portal group of this login is over at the target.
+    pub(super) fn end_lives(&mut self) {
+        if self.lives.end(self.params.target_portal_group_tag) {
+            let incarnation = self.lives.over();
             self.push_event(Event::Fenced { incarnation });
+        }
+        let over = self.lives.over();
+        if self.reconnect.fence_wanted.is_some_and(|life| life <= over) {
+            self.reconnect.fence_wanted = None;
+            self.reconnect.fence_tries = 0;
         }
     }
 
     /// Somebody needs to know that `incarnation` is over: cut it if it is alive, and reinstate
     /// the session through any portal of the group.
     pub fn want_fence(&mut self, now: Instant, incarnation: Incarnation) {
-        if self.over >= incarnation || incarnation > self.incarnation {
+        let newest = self.lives.newest();
+        if self.lives.over() >= incarnation || incarnation > newest {
             return;
         }
-        self.reconnect.fence_wanted = true;
+        self.reconnect.fence_wanted = self.reconnect.fence_wanted.max(Some(incarnation));
         match &mut self.phase {
-            Phase::Up | Phase::LoggingOut(_) if incarnation == self.incarnation => {
+            Phase::Up | Phase::LoggingOut(_) if incarnation == newest => {
                 self.lose(now, LossReason::Fenced);
             }
             Phase::Waiting { at } => *at = (*at).min(now.max(self.reconnect.not_before)),
@@ -312,7 +328,7 @@ impl Session {
                     let wait = Duration::from_secs(u64::from(self.params.time2wait_s));
                     self.reconnect.wait_at_least(now, wait);
                 }
-                let incarnation = self.incarnation;
+                let incarnation = self.lives.newest();
                 self.push_event(Event::Lost {
                     incarnation,
                     reason: reason.clone(),
@@ -321,12 +337,13 @@ impl Session {
                 let after = if leaving {
                     After::Closed(CloseReason::LoggedOut)
                 } else {
-                    let at = self.reconnect.not_before(now);
-                    After::Retry {
-                        at,
-                        reason,
-                        failed: self.reconnect.purpose == Purpose::Fence,
-                    }
+                    let failed = self.reconnect.purpose == Purpose::Fence;
+                    let at = if failed {
+                        self.retry_at(now)
+                    } else {
+                        self.retry_after_life(now)
+                    };
+                    After::Retry { at, reason, failed }
                 };
                 self.close(after);
             }
@@ -385,8 +402,27 @@ impl Session {
         }
     }
 
+    /// Nobody carries the session any more (its task was stopped, the runtime is gone): every
+    /// command ends, and the session with them. `written` as in [`Session::handle_closed`].
+    pub fn handle_stopped(&mut self, written: u64) {
+        if self.is_closed() {
+            return;
+        }
+        self.end_all_tasks(written);
+        self.controls.reset();
+        self.actions.clear();
+        self.end(CloseReason::Stopped);
+    }
+
     fn attempt_failed(&mut self, now: Instant, at: Instant, reason: LossReason) {
         let portal = self.connection.portal.clone();
+        // The next attempt starts where all do, and may be sent the same way again.
+        self.reconnect.trail = None;
+        if self.reconnect.fallback.is_some() {
+            // Half an attempt: the other half follows at once.
+            self.phase = Phase::Waiting { at: now };
+            return;
+        }
         self.reconnect.failed = self.reconnect.failed.saturating_add(1);
         self.reconnect.failures += 1;
         self.reconnect.last_failure = Some((portal.clone(), reason.clone()));
@@ -401,8 +437,9 @@ impl Session {
                 last: reason,
             });
         }
-        let at = if self.reconnect.fallback.is_some() {
-            now
+        // The fence may have been asked for since `at` was worked out.
+        let at = if self.reconnect.fence_wanted.is_some() {
+            at.min(self.reconnect.not_before(now + RETRY_WITH_FENCE))
         } else {
             at
         };
@@ -420,13 +457,33 @@ impl Session {
         self.push_event(Event::Closed { reason });
     }
 
+    /// When to connect after the end of a life. At once, unless lives have become short: a target
+    /// that takes logins and then drops them is not to be asked without a pause.
+    pub(super) fn retry_after_life(&mut self, now: Instant) -> Instant {
+        let lived = now.saturating_duration_since(self.reconnect.up_since);
+        if lived >= STABLE {
+            self.reconnect.short_lives = 0;
+        }
+        let at = match self.reconnect.short_lives.checked_sub(1) {
+            None => self.reconnect.not_before(now),
+            Some(before) => self.backed_off(now, before),
+        };
+        self.reconnect.short_lives = self.reconnect.short_lives.saturating_add(1);
+        at
+    }
+
     fn retry_at(&mut self, now: Instant) -> Instant {
+        self.backed_off(now, self.reconnect.failed)
+    }
+
+    /// After `failures` failures in a row before this one.
+    fn backed_off(&mut self, now: Instant, failures: u32) -> Instant {
         let backoff = self.config.backoff;
         let doubled = backoff
             .first
-            .saturating_mul(1 << self.reconnect.failed.min(16));
+            .saturating_mul(1 << failures.min(16));
         let mut wait = self.jitter(doubled.min(backoff.max).min(FAR));
-        if self.reconnect.fence_wanted {
+        if self.reconnect.fence_wanted.is_some() {
             wait = wait.min(RETRY_WITH_FENCE);
         }
         (now + wait).max(self.reconnect.not_before)

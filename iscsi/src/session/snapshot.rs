@@ -69,7 +69,7 @@ impl Session {
                 Phase::Closing(_) => "closing",
                 Phase::Closed => "closed",
             },
-            incarnation: self.incarnation,
+            incarnation: self.lives.newest(),
             home: self.config.portal.clone(),
             portal,
             isid: self.config.isid,
