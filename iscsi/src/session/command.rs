@@ -9,11 +9,11 @@ use scsi::{
     Outcome,
 };
 
-use super::{Session, later};
 use super::control::Abort;
 use super::read::{ReadProgress, payload_of};
 use super::task::{Ending, Stage, Task, TaskKey};
 use super::write::{Opening, WriteProgress};
+use super::{Session, later};
 use crate::serial::CmdSn;
 use crate::wire::transmit::Transmit;
 use crate::wire::{Lengths, ScsiCommand, ahs};

@@ -49,9 +49,15 @@ pub(super) enum Abort {
 /// A task management request without an answer yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Asked {
-    Abort { key: TaskKey, why: Abort },
+    Abort {
+        key: TaskKey,
+        why: Abort,
+    },
     /// `cmd_sn`: the tasks before it are affected; `None` until the request is encoded.
-    Reset { lun: Lun, cmd_sn: Option<CmdSn> },
+    Reset {
+        lun: Lun,
+        cmd_sn: Option<CmdSn>,
+    },
 }
 
 #[derive(Debug, Clone, Copy)]

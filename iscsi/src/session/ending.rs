@@ -8,11 +8,11 @@ use std::time::Instant;
 
 use scsi::{Certainty, DeliveryError, DeliveryErrorKind, Lun, Outcome};
 
-use super::{Session, later};
 use super::control::{Abort, Asked, Control};
 use super::error::{LossReason, ProtocolError};
 use super::event::Event;
 use super::task::{Ending, Stage, TaskKey};
+use super::{Session, later};
 use crate::serial::CmdSn;
 use crate::wire::{Itt, TaskResponse};
 

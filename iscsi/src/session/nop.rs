@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::{Session, later};
 use super::control::Control;
 use super::error::{LossReason, ProtocolError};
+use super::{Session, later};
 use crate::wire::{Itt, NopIn, Ttt};
 
 /// With a closed window, nothing under way and commands waiting, only a NOP-In can open it; it is

@@ -479,9 +479,7 @@ impl Session {
     /// After `failures` failures in a row before this one.
     fn backed_off(&mut self, now: Instant, failures: u32) -> Instant {
         let backoff = self.config.backoff;
-        let doubled = backoff
-            .first
-            .saturating_mul(1 << failures.min(16));
+        let doubled = backoff.first.saturating_mul(1 << failures.min(16));
         let mut wait = self.jitter(doubled.min(backoff.max).min(FAR));
         if self.reconnect.fence_wanted.is_some() {
             wait = wait.min(RETRY_WITH_FENCE);
