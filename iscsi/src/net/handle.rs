@@ -265,6 +265,8 @@ impl Nexus for LunNexus {
 
     async fn settle(&self, incarnation: Incarnation, budget: Duration) -> Result<(), FenceError> {
         let alive = |state| state == NexusState::Up(incarnation);
+        // What was dropped a moment ago may not have been made known by the driver yet.
+        self.shared().publish(&mut self.shared().core());
         let settled = self
             .wait(budget, |status| {
                 status.over >= incarnation || !alive(status.state) || status.unsettled == 0
