@@ -269,7 +269,10 @@ impl Target {
         let reply = match task.early.take() {
             Some(reply) => reply,
             None => {
-                let execution = task.execution.clone();
+                // The answer needs the unit still; the data have served.
+                let data = std::mem::take(&mut task.execution.data);
+                let mut execution = task.execution.clone();
+                execution.data = data;
                 self.execute(now, tsih, itt, &execution, false)
             }
         };
@@ -336,7 +339,9 @@ impl Target {
             return unit.request_sense(cdb, sense);
         }
         let reply = unit.execute(cdb, &execution.data, &execution.sender);
-        if let Some((lba, blocks)) = reply.wrote {
+        if let Some((lba, blocks)) = reply.wrote
+            && self.config.journal
+        {
             let data_hash = fnv(&execution.data);
             self.journal.push(WriteRecord {
                 lun: index,

@@ -42,6 +42,8 @@ pub struct Config {
     pub late_execution: Option<Duration>,
     /// A dishonest target: late writes survive session reinstatement.
     pub late_execution_after_reinstatement: bool,
+    /// Keeps a record of every write; a long benchmark wants it off.
+    pub journal: bool,
     /// StatSN of the first Login Response.
     pub first_stat_sn: u32,
     /// Deviations from plain behaviour during login and later.
@@ -74,6 +76,7 @@ impl Default for Config {
             ping_every: None,
             late_execution: None,
             late_execution_after_reinstatement: false,
+            journal: true,
             first_stat_sn: 0,
             quirks: Quirks::default(),
             seed: 1,

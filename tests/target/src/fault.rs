@@ -61,7 +61,8 @@ pub struct CommandFilter {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CommandEffect {
-    /// Executed this much later; its data, if any, are taken at once.
+    /// Executed this much later; its data, if any, are taken at once. Should the connection end before, a write
+    /// becomes a late write ([`crate::Config::late_execution`] says when it is executed).
     DelayExecution(Duration),
     /// Executed at once, answered this much later.
     DelayAnswer(Duration),

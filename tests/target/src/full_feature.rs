@@ -258,9 +258,7 @@ fn reserved_field(pdu: &RawPdu) -> Option<&'static str> {
     let (flag_mask, ranges): (u8, &[(usize, usize)]) = match pdu.opcode() {
         opcode::NOP_OUT => (0x7f, &[(2, 4), (32, 48)]),
         opcode::SCSI_COMMAND => (0x18, &[(2, 4)]),
-        // ExpDataSN belongs to TASK REASSIGN alone.
-        opcode::TASK_MANAGEMENT if header[1] & 0x7f != 8 => (0x00, &[(2, 4), (36, 48)]),
-        opcode::TASK_MANAGEMENT => (0x00, &[(2, 4), (40, 48)]),
+        opcode::TASK_MANAGEMENT => (0x00, management_reserved(header[1] & 0x7f)),
         opcode::TEXT => (0x3f, &[(2, 4), (32, 48)]),
         opcode::DATA_OUT => (0x7f, &[(2, 4), (24, 28), (32, 36), (44, 48)]),
         opcode::LOGOUT => (0x00, &[(2, 4), (8, 16), (22, 24), (32, 48)]),
@@ -276,6 +274,16 @@ fn reserved_field(pdu: &RawPdu) -> Option<&'static str> {
         .iter()
         .any(|(from, to)| !zero(*from, *to))
         .then_some("a reserved field")
+}
+
+/// LUN, RefCmdSN and ExpDataSN belong to some functions only (RFC 7143 §11.5.3–§11.5.6).
+fn management_reserved(function: u8) -> &'static [(usize, usize)] {
+    match function {
+        1 => &[(2, 4), (36, 48)],
+        2..=5 => &[(2, 4), (32, 48)],
+        8 => &[(2, 4), (8, 16), (32, 36), (40, 48)],
+        _ => &[(2, 4), (8, 16), (32, 48)],
+    }
 }
 
 /// Walks the AHS list (RFC 7143 §11.2.2): extended CDB (1) or bidirectional read length (2).

@@ -176,7 +176,7 @@ rules! {
     NopNoTask "§11.18.1" "A NOP-Out with the reserved task tag is immediate.";
     TaskManagementFunction "§11.5.1" "The function is a defined one.";
     TaskManagementReference "§11.5.4" "Only ABORT TASK and TASK REASSIGN name a task, and they name one of the connection's LUN.";
-    TaskManagementRefCmdSn "§11.5.5" "RefCmdSN is the CmdSN of the task to be aborted.";
+    TaskManagementRefCmdSn "§11.5.5" "RefCmdSN is the CmdSN of the task to be aborted, or of the request itself when that task is immediate.";
     SnackAtLevelZero "§11.16" "No SNACK on a session with ErrorRecoveryLevel 0.";
     LogoutReason "§11.14.1" "The reason is one that session and recovery level allow.";
     LogoutConnection "§11.14.3" "The connection to be closed is one of the session.";

@@ -69,6 +69,7 @@ fn configure(arguments: &Arguments) -> Result<(Config, Vec<SocketAddr>), Box<dyn
         ping_every: (arguments.ping > 0).then(|| std::time::Duration::from_secs(arguments.ping)),
         portals: Vec::new(),
         luns: Vec::new(),
+        journal: false,
         ..Config::default()
     };
     let mut addresses = Vec::new();

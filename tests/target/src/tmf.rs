@@ -112,11 +112,16 @@ impl Target {
                 )
             },
         );
-        let same = request.ref_cmd_sn == task.command.cmd_sn;
+        let wanted = if task.command.immediate {
+            request.cmd_sn
+        } else {
+            task.command.cmd_sn
+        };
+        let same = request.ref_cmd_sn == wanted;
         judge.expect(
             request.function != ABORT_TASK || same,
             Rule::TaskManagementRefCmdSn,
-            || format!("{} for CmdSN {}", request.ref_cmd_sn, task.command.cmd_sn),
+            || format!("{} for CmdSN {wanted}", request.ref_cmd_sn),
         );
     }
 

@@ -153,6 +153,41 @@ fn reads_are_cut_by_segment_and_burst_and_can_be_shuffled() {
 }
 
 #[test]
+fn an_empty_data_in_counts_as_one() {
+    let mut config = Config::default();
+    config.quirks.empty_data_in = true;
+    let mut script = Script::session(config, "");
+    let header = script.command(0xc0, 512, &rw(0x28, 0, 1));
+    script.send(header, &[]);
+    let pdus = script.receive();
+    let seen: Vec<_> = pdus
+        .iter()
+        .map(|pdu| (pdu.be32(36), pdu.data.len(), pdu.header[1]))
+        .collect();
+    assert_eq!(seen, [(0, 0, 0), (1, 512, 0x81)]);
+}
+
+#[test]
+fn a_bad_data_digest_ends_the_write() {
+    let mut script = Script::session(Config::default(), "DataDigest=CRC32C,None\0");
+    let header = script.write_command(true, 0, 1);
+    script.send(header, &[]);
+    let r2t = script.receive().remove(0);
+    let mut out = script.data_out(r2t.be32(16), r2t.be32(20), 0, 0, true);
+    out[6] = 2;
+    let mut bytes = script.bytes(&out, &[7; 512]);
+    *bytes.last_mut().unwrap() ^= 1;
+    script.target.receive(script.now, script.line.id, &bytes);
+    let answers = script.receive();
+    assert_eq!(
+        (answers[0].opcode(), answers[0].header[2]),
+        (opcode::REJECT, 2)
+    );
+    assert_eq!(sense_of(&answers[1]), (0x0b, 0x47, 5));
+    assert!(script.target.journal().is_empty());
+}
+
+#[test]
 fn several_r2ts_are_open_at_once_and_can_be_shuffled() {
     let text = "InitialR2T=Yes\0FirstBurstLength=512\0MaxBurstLength=1024\0MaxOutstandingR2T=3\0\
                 DataSequenceInOrder=No\0";

@@ -5,6 +5,7 @@
     clippy::cast_possible_truncation
 )]
 #![allow(missing_docs)]
+#![expect(clippy::too_many_lines, reason = "tables of offences")]
 
 mod script;
 
@@ -447,6 +448,15 @@ fn text_keys() -> Vec<Offence> {
             let mut script = Script::plain();
             let header = script.request(0x04, 0x80);
             script.send(header, b"MaxBurstLength=1024\0");
+            script
+        }),
+        (Rule::KeyPlace, || {
+            let mut script = Script::new(Config::default());
+            script.login(0x04, &format!("{NAMES}SessionType=Discovery\0"));
+            script.login(
+                0x87,
+                "InitiatorAlias=me\0TargetName=iqn.2026-01.org.example:late\0",
+            );
             script
         }),
         (Rule::KeyUnanswered, || {

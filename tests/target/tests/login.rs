@@ -161,7 +161,7 @@ fn results_follow_the_functions_of_the_keys() {
          FirstBurstLength=1024\0DefaultTime2Wait=2\0DefaultTime2Retain=20\0MaxOutstandingR2T=9\0\
          DataPDUInOrder=Yes\0DataSequenceInOrder=No\0ErrorRecoveryLevel=2\0MaxConnections=4\0\
          MaxRecvDataSegmentLength=4096\0IFMarker=Yes\0OFMarkInt=2048~4096\0X-org.example.flag=1\0\
-         TaskReporting=FastAbort,RFC3720\0iSCSIProtocolLevel=2\0",
+         TaskReporting=FastAbort,ResponseFence,RFC3720\0iSCSIProtocolLevel=2\0",
     );
     for (key, value) in [
         ("HeaderDigest", "None"),
@@ -179,6 +179,7 @@ fn results_follow_the_functions_of_the_keys() {
         ("MaxRecvDataSegmentLength", "262144"),
         ("IFMarker", "Reject"),
         ("OFMarkInt", "Reject"),
+        ("TaskReporting", "RFC3720"),
         ("X-org.example.flag", "NotUnderstood"),
         ("TargetPortalGroupTag", "1"),
     ] {
@@ -190,6 +191,23 @@ fn results_follow_the_functions_of_the_keys() {
         (parameters.max_burst_bytes, parameters.first_burst_bytes),
         (8192, 1024)
     );
+    script.assert_innocent();
+}
+
+#[test]
+fn the_first_burst_never_exceeds_the_longest() {
+    let keys = Keys {
+        max_burst_bytes: 16_384,
+        first_burst_bytes: 262_144,
+        ..Keys::default()
+    };
+    let mut script = Script::new(Config {
+        keys,
+        ..Config::default()
+    });
+    let answer = script.log_in("FirstBurstLength=262144\0MaxBurstLength=262144\0");
+    assert_eq!(answer.value("FirstBurstLength").as_deref(), Some("16384"));
+    assert_eq!(answer.value("MaxBurstLength").as_deref(), Some("16384"));
     script.assert_innocent();
 }
 
@@ -443,6 +461,8 @@ fn discovery_lists_every_portal_in_pieces() {
         ..Config::default()
     });
     let answer = script.login(0x87, &format!("{NAMES}SessionType=Discovery\0"));
+    assert_eq!(answer.header[1], 0x44, "the answer to the login is cut too");
+    let answer = script.login(0x87, "");
     assert_eq!(answer.header[1], 0x87);
     let header = script.request(0x04, 0x80);
     let itt = script.line.itt;

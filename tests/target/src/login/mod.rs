@@ -127,19 +127,16 @@ impl Login {
             self.settle_stage(request);
             return Ok(Step::Answer(self.response(request, 0), Vec::new()));
         }
-        let pairs = read_pairs(&std::mem::take(&mut self.gathered), context.judge);
+        let mut pairs = read_pairs(&std::mem::take(&mut self.gathered), context.judge);
         let mut answers = Vec::new();
         if is_first || !self.announced {
             self.first.get_or_insert(*request);
             self.settle_stage(request);
             self.introduce(&pairs, context, &mut answers)?;
             self.announced = true;
+            pairs.retain(|pair| !introductory(&pair.key));
         }
-        let rest: Vec<Pair> = pairs
-            .into_iter()
-            .filter(|pair| !introductory(&pair.key))
-            .collect();
-        self.negotiate(&rest, request, context, &mut answers)
+        self.negotiate(&pairs, request, context, &mut answers)
             .map_err(bare)?;
         self.answer(request, context, &answers)
     }
@@ -270,18 +267,17 @@ impl Login {
         if let Some(failure) = self.early_failure(context) {
             return Err(failure);
         }
-        if !discovery {
-            if let Some(alias) = &config.target_alias {
-                answers.push(("TargetAlias".to_owned(), alias.clone()));
-            }
+        if !discovery && let Some(alias) = &config.target_alias {
+            answers.push(("TargetAlias".to_owned(), alias.clone()));
+        }
+        if !config.quirks.no_portal_group_tag {
+            // In the first response of every session type (RFC 7143 §6.3.1).
             let group = config
                 .portals
                 .get(context.portal)
                 .map_or(1, |portal| portal.group);
             let group = config.quirks.wrong_portal_group_tag.unwrap_or(group);
-            if self.leading && !config.quirks.no_portal_group_tag {
-                answers.push(("TargetPortalGroupTag".to_owned(), group.to_string()));
-            }
+            answers.push(("TargetPortalGroupTag".to_owned(), group.to_string()));
         }
         Ok(())
     }
@@ -344,7 +340,7 @@ impl Login {
                 context.judge,
             )?);
             for pair in &other {
-                // RFC 7143 §6.3.2: operational keys wait for their own stage.
+                // RFC 7143 §12: operational keys wait for their own stage.
                 context.judge.note(
                     Rule::KeyPlace,
                     format!("{} in the security stage", pair.key),

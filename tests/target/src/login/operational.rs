@@ -151,6 +151,8 @@ pub(crate) struct Operational {
     opened: bool,
     declared_segment: bool,
     declared_value: Option<u32>,
+    /// FirstBurstLength and MaxBurstLength as the initiator offered them.
+    offered_bursts: (Option<u64>, Option<u64>),
 }
 
 impl Operational {
@@ -218,6 +220,9 @@ impl Operational {
                 format!("{} outside the leading login", pair.key),
             );
         }
+        if pair.key == "InitiatorAlias" {
+            return None;
+        }
         if place.full_feature && pair.key != "MaxRecvDataSegmentLength" {
             judge.note(
                 Rule::KeyPlace,
@@ -227,6 +232,11 @@ impl Operational {
         }
         if place.discovery && irrelevant_in_discovery(&pair.key) {
             return Some("Irrelevant".to_owned());
+        }
+        match pair.key.as_str() {
+            "FirstBurstLength" => self.offered_bursts.0 = number(&pair.value),
+            "MaxBurstLength" => self.offered_bursts.1 = number(&pair.value),
+            _ => {}
         }
         let answer = self.result(kind, pair, &config.keys, judge)?;
         let forced = quirks
@@ -257,10 +267,11 @@ impl Operational {
                 } else {
                     &keys.data_digest
                 };
-                if pair.value.is_empty() || pair.value.split(',').any(|item| !list_item_legal(item))
-                {
-                    return refused(judge);
-                }
+                let legal = pair.value.split(',').all(list_item_legal);
+                judge.expect(legal, Rule::KeyValue, || {
+                    format!("{}={}", pair.key, pair.value)
+                });
+                // Values that are not understood are ignored (RFC 7143 §6.2.1).
                 let chosen = pair
                     .value
                     .split(',')
@@ -289,7 +300,22 @@ impl Operational {
                     refused(judge)
                 }
             }
-            Kind::MarkerInterval | Kind::List => Some("Reject".to_owned()),
+            Kind::MarkerInterval => Some("Reject".to_owned()),
+            Kind::List => {
+                let offered = |item| pair.value.split(',').any(|value| value == item);
+                let complete = offered("RFC3720") && offered("ResponseFence");
+                judge.expect(complete, Rule::KeyValue, || {
+                    format!("TaskReporting={}", pair.value)
+                });
+                Some(
+                    if offered("RFC3720") {
+                        "RFC3720"
+                    } else {
+                        "Reject"
+                    }
+                    .to_owned(),
+                )
+            }
             Kind::Declared => {
                 judge.note(
                     Rule::KeyPlace,
@@ -423,15 +449,14 @@ impl Operational {
 
     /// Checks across keys once all are known.
     pub(crate) fn close(&mut self, judge: &mut Judge) {
-        let p = &mut self.parameters;
-        if p.first_burst_bytes > p.max_burst_bytes {
-            // Only an explicit offer is an offence: the default of 64 KiB may exceed a small MaxBurstLength.
-            if self.seen.contains("FirstBurstLength") {
-                let what = format!("{} above {}", p.first_burst_bytes, p.max_burst_bytes);
-                judge.note(Rule::FirstBurstAboveMax, what);
-            }
-            p.first_burst_bytes = p.max_burst_bytes;
+        if let (Some(first), Some(max)) = self.offered_bursts {
+            judge.expect(first <= max, Rule::FirstBurstAboveMax, || {
+                format!("{first} above {max}")
+            });
         }
+        // The default of 64 KiB may exceed a small MaxBurstLength; the smaller one rules (RFC 7143 §13.14).
+        let p = &mut self.parameters;
+        p.first_burst_bytes = p.first_burst_bytes.min(p.max_burst_bytes);
     }
 }
 
@@ -485,7 +510,7 @@ fn own_number(key: &str, keys: &Keys) -> u64 {
         "MaxConnections" => u64::from(keys.max_connections),
         "MaxOutstandingR2T" => u64::from(keys.max_outstanding_r2t),
         "MaxBurstLength" => u64::from(keys.max_burst_bytes),
-        "FirstBurstLength" => u64::from(keys.first_burst_bytes),
+        "FirstBurstLength" => u64::from(keys.first_burst_bytes.min(keys.max_burst_bytes)),
         "DefaultTime2Wait" => u64::from(keys.time2wait_s),
         "DefaultTime2Retain" => u64::from(keys.time2retain_s),
         "ErrorRecoveryLevel" => u64::from(keys.error_recovery_level),

@@ -5,6 +5,7 @@ use super::{Fields, Header};
 /// SCSI Command (RFC 7143 §11.3).
 #[derive(Debug, Clone)]
 pub(crate) struct ScsiCommand {
+    pub(crate) immediate: bool,
     pub(crate) is_final: bool,
     pub(crate) read: bool,
     pub(crate) write: bool,
@@ -21,6 +22,7 @@ impl ScsiCommand {
         let mut cdb = [0; 16];
         cdb.copy_from_slice(&header[32..48]);
         Self {
+            immediate: header[0] & 0x40 != 0,
             is_final: header[1] & 0x80 != 0,
             read: header[1] & 0x40 != 0,
             write: header[1] & 0x20 != 0,
@@ -65,6 +67,7 @@ pub(crate) struct TaskManagement {
     pub(crate) lun: u64,
     pub(crate) itt: u32,
     pub(crate) referenced: u32,
+    pub(crate) cmd_sn: u32,
     pub(crate) ref_cmd_sn: u32,
 }
 
@@ -75,6 +78,7 @@ impl TaskManagement {
             lun: header.be64(8),
             itt: header.be32(16),
             referenced: header.be32(20),
+            cmd_sn: header.be32(24),
             ref_cmd_sn: header.be32(32),
         }
     }
