@@ -343,6 +343,8 @@ async fn keep_time(shared: Arc<Shared>) {
 
 /// Bytes moved at once; large enough for a whole burst of the usual size.
 const CHUNK: usize = 256 << 10;
+/// A peer that sends without reading its answers is not read any more beyond this.
+const BACKLOG_BYTES: usize = 64 << 20;
 
 async fn serve(
     shared: Arc<Shared>,
@@ -371,6 +373,7 @@ async fn pump(
     let mut incoming = vec![0; CHUNK];
     let mut outgoing: Vec<u8> = Vec::new();
     let mut sent = 0;
+    let mut backlog = 0;
     loop {
         let mode = *orders.borrow_and_update();
         match mode {
@@ -386,7 +389,10 @@ async fn pump(
         if sent == outgoing.len() {
             outgoing.clear();
             sent = 0;
-            shared.with(|target| target.transmit(id, &mut outgoing, CHUNK));
+            backlog = shared.with(|target| {
+                target.transmit(id, &mut outgoing, CHUNK);
+                target.output_bytes(id)
+            });
         }
         let closed = *locked(&slot.closed);
         match closed {
@@ -399,7 +405,7 @@ async fn pump(
         let (mut reader, mut writer) = stream.split();
         tokio::select! {
             changed = orders.changed() => if changed.is_err() { return true },
-            read = reader.read(&mut incoming) => match read {
+            read = reader.read(&mut incoming), if backlog < BACKLOG_BYTES => match read {
                 Ok(0) | Err(_) => return false,
                 Ok(bytes) => {
                     let part = incoming.get(..bytes).unwrap_or_default();

@@ -210,12 +210,12 @@ impl Target {
         }
     }
 
-    /// Whether bytes wait to be sent on a connection.
+    /// Bytes that wait to be sent on a connection.
     #[must_use]
-    pub fn has_output(&self, id: ConnectionId) -> bool {
+    pub fn output_bytes(&self, id: ConnectionId) -> usize {
         self.connections
             .get(&id)
-            .is_some_and(|connection| !connection.out.is_empty())
+            .map_or(0, |connection| connection.out.len())
     }
 
     /// Connections that got bytes to send since the last call.
