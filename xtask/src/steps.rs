@@ -75,7 +75,7 @@ const STEPS: &[Step] = &[
     Step {
         name: "interop",
         purpose: "real targets, foreign initiators",
-        run: || cargo("test -p iscsi-interop --quiet -- --ignored"),
+        run: || cargo("test -p iscsi-interop --quiet -- --ignored --test-threads=4"),
     },
 ];
 

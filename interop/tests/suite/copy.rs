@@ -104,7 +104,9 @@ fn with_every_portal_gone_for_good_writing_says_what_is_uncertain() {
         let source = sandbox.path("source");
         pattern_file(&source, 45, SIZE)?;
         let paths = both_paths();
-        let copy = start_copy(sandbox, &source, Path::new(&paths), "--no-path-timeout 3")?;
+        // An uncertain write is waited for until the I/O's own deadline: some path may settle it.
+        let options = "--no-path-timeout 3 --io-deadline 6";
+        let copy = start_copy(sandbox, &source, Path::new(&paths), options)?;
         let copy = after(copy, SIZE / 3)?;
         let _cuts = cut_all(sandbox)?;
         // Writes were in flight: nobody can know which of them the target has done.
