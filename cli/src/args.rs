@@ -254,7 +254,7 @@ pub(crate) struct LoginArgs {
     /// What is offered at login, as in -k InitialR2T=No; repeatable.
     #[arg(short = 'k', long = "key", value_name = "Key=Value", value_parser = parse_offer)]
     pub(crate) keys: Vec<OfferArg>,
-    /// Our iSCSI name; made once and kept if not given.
+    /// Our iSCSI name; if not given, made once and kept in ~/.config/iscsi/initiatorname.
     #[arg(
         long,
         value_name = "NAME",

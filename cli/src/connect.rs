@@ -112,14 +112,16 @@ pub(crate) async fn with_unit<T>(
     with_target(context, &initiator, spec, async |target| {
         let find = async { Ok(target.logical_unit(address.lun).await?) };
         let unit = context.interrupt.guard(find).await?;
-        let result = work(target, &unit).await;
+        // Failures before this point name target and unit themselves.
+        let result = work(target, &unit)
+            .await
+            .with_context(|| format!("{} LUN {}", address.target, address.lun));
         if tokio::time::timeout(GOODBYE, unit.close()).await.is_err() {
             output::note("commands in flight did not end in time");
         }
         result
     })
     .await
-    .with_context(|| format!("{} LUN {}", address.target, address.lun))
 }
 
 fn spec_of(address: &Address, all_portals: bool) -> TargetSpec {

@@ -79,9 +79,6 @@ impl Status {
     /// What to try, where there is something.
     pub(crate) const fn hint(self) -> Option<&'static str> {
         Some(match self {
-            Self::Unreachable => {
-                "is the target running? 3260 is the port unless the URL names another; -v shows each attempt"
-            }
             Self::Login => "-v shows the login step by step",
             Self::NotFound => "'iscsi discover PORTAL' lists targets, 'iscsi ls URL' their LUNs",
             Self::Unknown => {
@@ -90,6 +87,7 @@ impl Status {
             Self::Done
             | Self::Other
             | Self::Usage
+            | Self::Unreachable
             | Self::Device
             | Self::Verification
             | Self::Interrupted(_) => return None,

@@ -90,5 +90,6 @@ fn trace(verbose: u8) {
         .with_writer(std::io::stderr)
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .with_target(false)
+        .with_level(false)
         .init();
 }

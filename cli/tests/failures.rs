@@ -332,6 +332,54 @@ fn ctrl_c_stops_a_copy_in_good_order() {
 }
 
 #[test]
+fn ctrl_c_stops_a_login_nobody_answers() {
+    let quirks = Quirks {
+        mute_login: true,
+        ..Quirks::default()
+    };
+    let target = Embedded::start(
+        Config {
+            quirks,
+            ..Config::default()
+        },
+        1,
+    );
+    let cli = Cli::new();
+    let portal = target.addrs[0].to_string();
+    let url = target.url(0);
+    for args in [["info", &url], ["discover", &portal]] {
+        let child = cli.spawn(args);
+        until("a connection", || {
+            target.with(|target| !target.connections_of(0).is_empty())
+        });
+        interrupt(&child, rustix::process::Signal::INT);
+        let done = Done::from(child.wait_with_output().expect("ended"));
+        assert!(done.fails(130).contains("Ctrl-C"), "{done:#?}");
+        until("the end of the connection", || {
+            target.with(|target| target.connections_of(0).is_empty())
+        });
+    }
+}
+
+#[test]
+fn a_closed_pipe_ends_a_listing() {
+    let target = Embedded::start(Config::default(), 1);
+    let cli = Cli::new();
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let output = cli
+        .command(["info", &target.url(0)])
+        .stdout(writer)
+        .output();
+    let done = Done::from(output.expect("run"));
+    assert!(
+        done.fails(1).contains("standard output was closed"),
+        "{done:#?}"
+    );
+    target.assert_logged_out();
+}
+
+#[test]
 fn ctrl_c_leaves_the_old_file() {
     let target = Embedded::start(slow(20), 1);
     let cli = Cli::new();

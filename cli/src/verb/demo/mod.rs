@@ -29,7 +29,10 @@ use crate::view::{self, PathRow};
 pub(crate) async fn run(context: &Context) -> anyhow::Result<()> {
     let stage = Stage::new(context.output.json);
     let loopback = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
-    let server = Server::start(Config::default(), &[loopback, loopback])
+    // Time2Wait is how long a lost session must be left alone; the default of 2 s is no fun to watch.
+    let mut config = Config::default();
+    config.keys.time2wait_s = 0;
+    let server = Server::start(config, &[loopback, loopback])
         .await
         .context("the embedded target did not start")?;
     let result = context
