@@ -244,7 +244,8 @@ impl Target {
             connection.initiator_segment = parameters.initiator_segment_bytes as usize;
             connection.own_segment = login.operational.declared_segment_bytes() as usize;
         }
-        if let Some(every) = self.config.ping_every {
+        // Discovery sessions carry text and logout only (RFC 7143 §7.4.3).
+        if let Some(every) = self.config.ping_every.filter(|_| !login.identity.discovery) {
             self.at(now + every, Timer::Ping(id));
         }
     }

@@ -330,6 +330,27 @@ fn keys_started_by_the_target_are_awaited() {
 }
 
 #[test]
+fn offers_that_settle_themselves_and_declarations_want_no_answer() {
+    let started = [
+        ("InitialR2T", "Yes"),
+        ("ImmediateData", "No"),
+        ("TargetAlias", "alias"),
+    ];
+    let started_keys = started
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .to_vec();
+    let mut script = quirky(Quirks {
+        started_keys,
+        ..Quirks::default()
+    });
+    let answer = script.login(0x87, &format!("{NAMES}{TARGET}"));
+    assert_eq!(answer.header[1], 0x87);
+    let parameters = &script.target.sessions()[0].parameters;
+    assert!(parameters.initial_r2t && !parameters.immediate_data);
+    script.assert_innocent();
+}
+
+#[test]
 fn unknown_targets_and_sessions_are_named_so() {
     let mut script = Script::new(Config::default());
     let answer = script.login(

@@ -165,7 +165,10 @@ impl Operational {
 
     /// Target-started keys without answer.
     pub(crate) fn unanswered(&self) -> Option<&str> {
-        self.started.first().map(|(key, _)| key.as_str())
+        self.started
+            .iter()
+            .find(|(key, value)| !settled_by_offer(kind(key), value))
+            .map(|(key, _)| key.as_str())
     }
 
     /// Remembers a key and complains about its second coming.
@@ -423,8 +426,11 @@ impl Operational {
         let mut out = Vec::new();
         for (key, value) in &config.quirks.started_keys {
             if !self.seen.contains(key) {
-                if kind(key) != Some(Kind::SegmentLength) {
+                if !declared_by_target(key) {
                     self.started.push((key.clone(), value.clone()));
+                }
+                if let Some(kind) = kind(key).filter(|kind| settled_by_offer(Some(*kind), value)) {
+                    self.apply(kind, key, value);
                 }
                 out.push((key.clone(), value.clone()));
             }
@@ -432,9 +438,11 @@ impl Operational {
         if !self.declared_segment {
             self.declared_segment = true;
             let bytes = config.keys.max_recv_data_segment_bytes;
-            self.declared_value = Some(bytes);
             let key = "MaxRecvDataSegmentLength";
-            if !out.iter().any(|(started, _)| started == key) {
+            let started = out.iter().find(|(started, _)| started == key);
+            let declared = started.and_then(|(_, value)| number(value)?.try_into().ok());
+            self.declared_value = Some(declared.unwrap_or(bytes));
+            if started.is_none() {
                 out.push((key.to_owned(), bytes.to_string()));
             }
         }
@@ -458,6 +466,22 @@ impl Operational {
         let p = &mut self.parameters;
         p.first_burst_bytes = p.first_burst_bytes.min(p.max_burst_bytes);
     }
+}
+
+/// Declarations of a target, which nobody answers.
+fn declared_by_target(key: &str) -> bool {
+    matches!(
+        key,
+        "MaxRecvDataSegmentLength" | "TargetAlias" | "TargetAddress" | "TargetPortalGroupTag"
+    )
+}
+
+/// Boolean offers that are the result already; an answer is optional (RFC 7143 §6.2.2).
+fn settled_by_offer(kind: Option<Kind>, value: &str) -> bool {
+    matches!(
+        (kind, value),
+        (Some(Kind::Boolean(Function::And)), "No") | (Some(Kind::Boolean(Function::Or)), "Yes")
+    )
 }
 
 fn boolean_result(pair: &Pair, function: Function, keys: &Keys) -> Option<String> {
