@@ -21,7 +21,12 @@ pub struct Disk {
 }
 
 impl Disk {
-    pub(crate) fn new(lun: Lun) -> Self {
+    /// Sizes no disk can have are mended: block sizes to 512 bytes, no blocks to one.
+    pub(crate) fn new(mut lun: Lun) -> Self {
+        lun.blocks = lun.blocks.max(1);
+        if !lun.block_bytes.is_power_of_two() || !(512..=65_536).contains(&lun.block_bytes) {
+            lun.block_bytes = 512;
+        }
         Self {
             lun,
             pages: BTreeMap::new(),
