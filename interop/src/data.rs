@@ -65,12 +65,17 @@ pub fn pattern_file(path: &Path, seed: u64, length: u64) -> Result<()> {
         .with_context(|| format!("writing {}", path.display()))
 }
 
-/// Makes an empty file of `length` bytes.
+/// Makes a file of `length` bytes; what is in an existing one stays.
 ///
 /// # Errors
 /// When it cannot be made.
 pub fn sparse_file(path: &Path, length: u64) -> Result<()> {
-    let file = File::create(path).with_context(|| format!("making {}", path.display()))?;
+    let file = File::options()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(path);
+    let file = file.with_context(|| format!("making {}", path.display()))?;
     Ok(file.set_len(length)?)
 }
 

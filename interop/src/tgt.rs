@@ -5,6 +5,7 @@
 //! ignores SIGTERM while it has targets, so it is killed; it keeps its control socket under
 //! `/run/tgtd`, which is private to the test.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -20,6 +21,19 @@ pub const TARGET: &str = "iqn.2024-01.test:tgtd";
 
 const READY_LIMIT: Duration = Duration::from_secs(10);
 
+/// A disk of tgtd.
+#[derive(Clone, Debug)]
+pub struct Disk {
+    /// Its logical unit number, from 1 on.
+    pub lun: u64,
+    /// Its size.
+    pub bytes: u64,
+    /// Size of a block.
+    pub block_bytes: u32,
+    /// tgtd's parameters, such as `readonly=1,scsi_sn=first`.
+    pub parameters: String,
+}
+
 /// What a tgtd is to serve.
 #[derive(Clone, Debug)]
 pub struct TgtBuilder {
@@ -28,7 +42,7 @@ pub struct TgtBuilder {
     portals: Vec<String>,
     iscsi_options: Vec<String>,
     settings: Vec<(String, String)>,
-    disks: Vec<(u64, String)>,
+    disks: Vec<Disk>,
     incoming: Option<(String, String)>,
     outgoing: Option<(String, String)>,
 }
@@ -84,16 +98,28 @@ impl TgtBuilder {
         self
     }
 
-    /// Adds a disk of `bytes`; the first one is LUN 1.
+    /// Adds a disk of `bytes` with the next LUN; the first one is LUN 1.
     #[must_use]
     pub fn disk(self, bytes: u64) -> Self {
         self.disk_with(bytes, "")
     }
 
-    /// Adds a disk of `bytes` with tgtd's parameters, such as `thin_provisioning=1`.
+    /// The same with tgtd's parameters, such as `thin_provisioning=1`.
     #[must_use]
-    pub fn disk_with(mut self, bytes: u64, parameters: &str) -> Self {
-        self.disks.push((bytes, parameters.to_owned()));
+    pub fn disk_with(self, bytes: u64, parameters: &str) -> Self {
+        let lun = self.disks.len() as u64 + 1;
+        self.disk_at(Disk {
+            lun,
+            bytes,
+            block_bytes: 512,
+            parameters: parameters.to_owned(),
+        })
+    }
+
+    /// Adds a disk.
+    #[must_use]
+    pub fn disk_at(mut self, disk: Disk) -> Self {
+        self.disks.push(disk);
         self
     }
 
@@ -134,7 +160,7 @@ impl TgtBuilder {
         let mut tgt = Tgt {
             daemon,
             control,
-            images: Vec::new(),
+            images: BTreeMap::new(),
         };
         self.configure(sandbox, &mut tgt)?;
         Ok(tgt)
@@ -145,15 +171,22 @@ impl TgtBuilder {
             sandbox,
             &format!("--op new --mode target --tid 1 -T {}", self.target),
         )?;
-        for (index, (bytes, parameters)) in self.disks.iter().enumerate() {
-            let image = sandbox.path(&format!("tgt{}-lun{}.img", self.control, index + 1));
-            sparse_file(&image, *bytes)?;
-            let lun = format!("--mode logicalunit --tid 1 --lun {}", index + 1);
-            tgt.admin(sandbox, &format!("--op new {lun} -b {}", image.display()))?;
-            if !parameters.is_empty() {
-                tgt.admin(sandbox, &format!("--op update {lun} --params {parameters}"))?;
+        for disk in &self.disks {
+            let image = sandbox.path(&format!("tgt{}-lun{}.img", self.control, disk.lun));
+            sparse_file(&image, disk.bytes)?;
+            let lun = format!("--mode logicalunit --tid 1 --lun {}", disk.lun);
+            let blocks = format!("--blocksize {}", disk.block_bytes);
+            tgt.admin(
+                sandbox,
+                &format!("--op new {lun} {blocks} -b {}", image.display()),
+            )?;
+            if !disk.parameters.is_empty() {
+                tgt.admin(
+                    sandbox,
+                    &format!("--op update {lun} --params {}", disk.parameters),
+                )?;
             }
-            tgt.images.push(image);
+            tgt.images.insert(disk.lun, image);
         }
         for (name, value) in &self.settings {
             tgt.set(sandbox, name, value)?;
@@ -176,7 +209,7 @@ impl TgtBuilder {
 pub struct Tgt {
     daemon: Running,
     control: u16,
-    images: Vec<PathBuf>,
+    images: BTreeMap<u64, PathBuf>,
 }
 
 impl Tgt {
@@ -190,11 +223,8 @@ impl Tgt {
     ///
     /// # Errors
     /// When there is no such disk.
-    pub fn image(&self, lun: usize) -> Result<&Path> {
-        let index = lun
-            .checked_sub(1)
-            .context("LUN 0 of tgtd is a controller")?;
-        Ok(self.images.get(index).context("tgtd serves no such disk")?)
+    pub fn image(&self, lun: u64) -> Result<&Path> {
+        Ok(self.images.get(&lun).context("tgtd serves no such disk")?)
     }
 
     /// Sets a key of the target; it holds for the logins that follow.

@@ -137,6 +137,31 @@ fn a_portal_that_comes_back_is_used_again() {
     });
 }
 
+/// A target that dies takes its sessions with it, and the data it has acknowledged stays.
+#[test]
+#[ignore = "needs root and real targets; cargo xtask test runs it"]
+fn a_target_that_is_killed_and_started_again_is_no_end() {
+    isolated(|sandbox| {
+        let builder = Tgt::builder()
+            .portal(PORTALS[0])
+            .portal(PORTALS[1])
+            .disk(SIZE);
+        let tgt = builder.start(sandbox)?;
+        let (source, paths) = (sandbox.path("source"), both_paths());
+        pattern_file(&source, 46, SIZE)?;
+        let copy = start_copy(sandbox, &source, Path::new(&paths), "--verify")?;
+        let copy = after(copy, SIZE / 3)?;
+        drop(tgt);
+        let tgt = builder.start(sandbox)?;
+        copy.finish()?.success()?;
+        ensure!(
+            sha256(sandbox, tgt.image(1)?)? == sha256(sandbox, &source)?,
+            "the disk differs"
+        );
+        Ok(())
+    });
+}
+
 /// Copies while the busier portal is gone between the first and the second third.
 fn copy_with_a_cut(sandbox: &Sandbox, from: &Path, to: &Path) -> Result<()> {
     let [one, two] = meters(sandbox)?;

@@ -6,6 +6,7 @@
 
 mod chap;
 mod copy;
+mod devices;
 mod discovery;
 mod harness;
 mod interrupted;
