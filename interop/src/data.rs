@@ -48,18 +48,26 @@ impl Pattern {
     }
 }
 
-/// Writes `length` bytes of the pattern of `seed` to a new file.
+/// Writes a new file of `length` bytes: a mebibyte of the pattern of `seed` again and again, with
+/// its number stamped on every 512-byte block, so that no two blocks are equal.
 ///
 /// # Errors
 /// When the file cannot be written.
 pub fn pattern_file(path: &Path, seed: u64, length: u64) -> Result<()> {
     let mut file = BufWriter::new(File::create(path)?);
-    let mut pattern = Pattern::new(seed);
+    let mut piece = Pattern::new(seed).take(usize::try_from(MIB)?);
+    let mut number = seed << 32;
     let mut left = length;
     while left > 0 {
-        let piece = left.min(MIB);
-        file.write_all(&pattern.take(usize::try_from(piece)?))?;
-        left -= piece;
+        for block in piece.chunks_exact_mut(512) {
+            if let Some(stamp) = block.first_chunk_mut() {
+                *stamp = number.to_be_bytes();
+            }
+            number += 1;
+        }
+        let now = left.min(MIB);
+        file.write_all(piece.get(..usize::try_from(now)?).unwrap_or_default())?;
+        left -= now;
     }
     file.flush()
         .with_context(|| format!("writing {}", path.display()))

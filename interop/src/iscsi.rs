@@ -3,9 +3,11 @@
 //! The environment is emptied of everything that would change its behaviour, and its home
 //! directory is the test's.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
 
 use crate::process::Tool;
 use crate::sandbox::{Sandbox, profile_directory};
@@ -67,6 +69,21 @@ pub fn iscsi(sandbox: &Sandbox, line: &str) -> Result<Tool> {
 #[must_use]
 pub fn url(portal: &str, target: &str, lun: u64) -> String {
     format!("iscsi://{portal}/{target}/{lun}")
+}
+
+/// The value in force of every key of the first session, as `iscsi info --json` tells.
+///
+/// # Errors
+/// When the command fails or lists no keys.
+pub fn in_force(sandbox: &Sandbox, url: &str, options: &str) -> Result<BTreeMap<String, String>> {
+    let info = iscsi(sandbox, &format!("info {url} {options} --json"))?;
+    let info = info.run()?.success()?.json()?;
+    let keys = info.pointer("/sessions/0/keys").and_then(Value::as_array);
+    let text = |key: &Value, name: &str| Some(key.get(name)?.as_str()?.to_owned());
+    let keys = keys.with_context(|| format!("no keys in {info}"))?.iter();
+    Ok(keys
+        .filter_map(|key| Some((text(key, "key")?, text(key, "result")?)))
+        .collect())
 }
 
 /// Where a binary of the workspace is: in the variable `variable`, or next to the test's.

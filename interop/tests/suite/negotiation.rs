@@ -4,7 +4,8 @@
 //! MaxRecvDataSegmentLength). The lengths are set on both sides: ours bounds Data-In, the target's
 //! bounds Data-Out.
 
-use interop::iscsi::url;
+use anyhow::ensure;
+use interop::iscsi::{in_force, url};
 use interop::istgt::{self, Istgt};
 use interop::roundtrip::Roundtrip;
 use interop::sandbox::isolated;
@@ -56,6 +57,11 @@ fn tgtd_matrix(digest: &str) {
                 tgt.set(sandbox, key, value)?;
             }
             let options = options(&corner);
+            let in_force = in_force(sandbox, &lun, &options)?;
+            for (key, value) in corner.iter().filter(|(key, _)| !key.starts_with("MaxRecv")) {
+                let agreed = in_force.get(*key);
+                ensure!(agreed == Some(value), "{options}: {key} became {agreed:?}");
+            }
             Roundtrip::new(&lun)
                 .options(&options)
                 .seed(seed)
