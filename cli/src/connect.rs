@@ -124,7 +124,8 @@ pub(crate) async fn with_unit<T>(
     .await
 }
 
-fn spec_of(address: &Address, all_portals: bool) -> TargetSpec {
+/// Where to log in.
+pub(crate) fn spec_of(address: &Address, all_portals: bool) -> TargetSpec {
     let portal = |(portal, group): &(_, _)| PortalSpec {
         portal: Clone::clone(portal),
         group: *group,

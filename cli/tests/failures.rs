@@ -362,6 +362,26 @@ fn ctrl_c_stops_a_login_nobody_answers() {
 }
 
 #[test]
+fn ctrl_c_ends_a_write_that_waits_for_input() {
+    let target = Embedded::start(Config::default(), 1);
+    let cli = Cli::new();
+    let mut child = cli.spawn(["write", &target.url(0), "--offset", "0"]);
+    // Two whole chunks are written while more input is waited for.
+    let mut stdin = child.stdin.take().expect("piped");
+    std::io::Write::write_all(&mut stdin, &noise(2 * MIB, 6)).expect("taken");
+    until("two writes", || writes(&target) >= 2);
+    interrupt(&child, rustix::process::Signal::INT);
+    let done = Done::from(child.wait_with_output().expect("ended"));
+    let message = done.fails(130);
+    assert!(
+        message.contains(&format!("wrote {} bytes", 2 * MIB)),
+        "{message}"
+    );
+    drop(stdin);
+    target.assert_logged_out();
+}
+
+#[test]
 fn a_closed_pipe_ends_a_listing() {
     let target = Embedded::start(Config::default(), 1);
     let cli = Cli::new();

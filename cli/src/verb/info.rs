@@ -1,14 +1,15 @@
 //! `iscsi info`: everything about one logical unit and the sessions that lead to it.
 
-use initiator::{LogicalUnit, LunDescription, Target};
+use initiator::{AssembleError, Error, LogicalUnit, Lun, Target};
 use serde::Serialize;
 
 use crate::args::UnitArgs;
-use crate::connect::{Context, with_unit};
+use crate::connect::{self, Context};
 use crate::output;
 use crate::render::table::table;
 use crate::size::human;
 use crate::url::Address;
+use crate::verb::ls::device_type;
 use crate::view::{self, PathRow, SessionRow};
 
 /// Runs the verb.
@@ -17,11 +18,10 @@ use crate::view::{self, PathRow, SessionRow};
 /// Those of the login and of examining the unit.
 pub(crate) async fn run(context: &Context, args: &UnitArgs) -> anyhow::Result<()> {
     let address = Address::join(&args.urls)?;
-    let info = with_unit(context, &args.login, &address, async |target, unit| {
-        context
-            .interrupt
-            .guard(gather(target, unit, &address))
-            .await
+    let initiator = connect::initiator(&args.login)?;
+    let spec = connect::spec_of(&address, args.login.all_paths);
+    let info = connect::with_target(context, &initiator, spec, async |target| {
+        context.interrupt.guard(gather(target, address.lun)).await
     })
     .await?;
     if context.output.json {
@@ -31,32 +31,28 @@ pub(crate) async fn run(context: &Context, args: &UnitArgs) -> anyhow::Result<()
     }
 }
 
-async fn gather(target: &Target, unit: &LogicalUnit, address: &Address) -> anyhow::Result<Info> {
-    let LunDescription {
-        vendor,
-        product,
-        revision,
-        device_type,
-        ..
-    } = target.describe_lun(address.lun).await?;
-    let geometry = unit.geometry();
-    let topology = unit.topology();
+async fn gather(target: &Target, lun: Lun) -> anyhow::Result<Info> {
+    let what = target.describe_lun(lun).await?;
+    let disk = match target.logical_unit(lun).await {
+        Ok(unit) => Some(Disk::of(&unit)),
+        // Tapes, enclosures and the like have an identity and sessions to show all the same.
+        Err(Error::Assemble { source, .. })
+            if matches!(*source, AssembleError::NotABlockDevice { .. }) =>
+        {
+            None
+        }
+        Err(error) => return Err(error.into()),
+    };
     Ok(Info {
-        target: address.target.to_string(),
-        lun: address.lun.to_string(),
-        identity: view::identity(unit),
-        vendor: vendor.trim().to_owned(),
-        product: product.trim().to_owned(),
-        revision: revision.trim().to_owned(),
-        device_type,
-        bytes: geometry.bytes(),
-        blocks: geometry.blocks,
-        block_bytes: geometry.block_bytes,
-        read_only: geometry.read_only,
-        policy: topology.policy.name(),
-        paths: view::paths(&topology),
+        target: target.name().to_string(),
+        lun: lun.to_string(),
+        identity: what.identity.as_ref().map(ToString::to_string),
+        vendor: what.vendor.trim().to_owned(),
+        product: what.product.trim().to_owned(),
+        revision: what.revision.trim().to_owned(),
+        device_type: what.device_type,
+        disk,
         sessions: target.sessions().iter().map(SessionRow::from).collect(),
-        tree: view::tree(unit).render(),
     })
 }
 
@@ -65,47 +61,86 @@ async fn gather(target: &Target, unit: &LogicalUnit, address: &Address) -> anyho
 struct Info {
     target: String,
     lun: String,
-    identity: String,
+    identity: Option<String>,
     vendor: String,
     product: String,
     revision: String,
     device_type: u8,
+    #[serde(flatten)]
+    disk: Option<Disk>,
+    sessions: Vec<SessionRow>,
+}
+
+/// What only a block device has.
+#[derive(Serialize)]
+struct Disk {
     bytes: u64,
     blocks: u64,
     block_bytes: u32,
     read_only: bool,
     policy: &'static str,
     paths: Vec<PathRow>,
-    sessions: Vec<SessionRow>,
     #[serde(skip)]
     tree: String,
 }
 
+impl Disk {
+    fn of(unit: &LogicalUnit) -> Self {
+        let geometry = unit.geometry();
+        let topology = unit.topology();
+        Self {
+            bytes: geometry.bytes(),
+            blocks: geometry.blocks,
+            block_bytes: geometry.block_bytes,
+            read_only: geometry.read_only,
+            policy: topology.policy.name(),
+            paths: view::paths(&topology),
+            tree: view::tree(unit).render(),
+        }
+    }
+
+    fn capacity(&self) -> String {
+        let access = if self.read_only { ", read-only" } else { "" };
+        let Self {
+            bytes,
+            blocks,
+            block_bytes,
+            ..
+        } = self;
+        format!(
+            "{} ({bytes} bytes, {blocks} blocks of {block_bytes}){access}",
+            human(*bytes)
+        )
+    }
+}
+
 impl Info {
     fn text(&self) -> String {
-        let device = format!("{} {} {}", self.vendor, self.product, self.revision);
-        let access = if self.read_only { ", read-only" } else { "" };
-        let capacity = format!(
-            "{} ({} bytes, {} blocks of {}){access}",
-            human(self.bytes),
-            self.bytes,
-            self.blocks,
-            self.block_bytes,
+        let dash = || "-".to_owned();
+        let kind = device_type(self.device_type);
+        let device = format!(
+            "{} {} {} ({kind})",
+            self.vendor, self.product, self.revision
         );
         let facts = [
             ("target", self.target.clone()),
             ("lun", self.lun.clone()),
-            ("identity", self.identity.clone()),
+            ("identity", self.identity.clone().unwrap_or_else(dash)),
             ("device", device),
-            ("capacity", capacity),
+            (
+                "capacity",
+                self.disk.as_ref().map_or_else(dash, Disk::capacity),
+            ),
         ];
         let mut text = String::new();
         for (name, value) in facts {
             text.push_str(&crate::render::plain(&format!("{name:<10}{value}")).replace('\n', " "));
             text.push('\n');
         }
-        text.push('\n');
-        text.push_str(&self.tree);
+        if let Some(disk) = &self.disk {
+            text.push('\n');
+            text.push_str(&disk.tree);
+        }
         for session in &self.sessions {
             text.push('\n');
             text.push_str(&session_text(session));
