@@ -83,7 +83,8 @@ Example: iscsi write iscsi://192.0.2.1/iqn.2026-11.org.example:disk/0 --offset 1
 stays as it was unless everything was copied; devices and pipes are written directly. A logical \
 unit may be larger than what is copied to it; the rest stays as it was.
 
-Ctrl-C stops the copy, logs out and tells how far it got.
+Ctrl-C stops the copy, logs out and tells how far it got; a second one ends at once and may leave a \
+.part file beside the destination.
 
 Examples:
   iscsi cp iscsi://192.0.2.1/iqn.2026-11.org.example:disk/0 backup.img

@@ -194,6 +194,9 @@ mod tests {
     fn a_file_goes_before_the_environment_and_loses_one_newline() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("secret");
+        fs::write(&path, "").expect("made");
+        let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        fs::set_permissions(&path, private).expect("made private");
         for (content, expected) in [
             ("correct horse", "correct horse"),
             ("correct horse\n", "correct horse"),

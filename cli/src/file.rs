@@ -57,20 +57,19 @@ enum Kind {
 }
 
 impl Destination {
-    /// Opens a destination for `size` bytes. An existing regular file stays as it is until
-    /// [`Destination::finish`].
+    /// Opens a destination for `size` bytes that may be read back if `read_back`. An existing
+    /// regular file stays as it is until [`Destination::finish`].
     ///
     /// # Errors
     /// A directory, a missing directory, no permission, no room.
-    pub(crate) fn create(path: &Path, size: u64) -> anyhow::Result<Self> {
+    pub(crate) fn create(path: &Path, size: u64, read_back: bool) -> anyhow::Result<Self> {
         let shown = path.display();
         match fs::metadata(path) {
             Ok(found) if found.is_dir() => {
                 Err(Failure::Usage(format!("{shown} is a directory")).into())
             }
-            Ok(found) if !found.is_file() => {
-                Self::direct(path, size).with_context(|| format!("cannot write to {shown}"))
-            }
+            Ok(found) if !found.is_file() => Self::direct(path, size, read_back)
+                .with_context(|| format!("cannot write to {shown}")),
             Ok(found) => Self::replace(&fs::canonicalize(path)?, Some(&found), size)
                 .with_context(|| format!("cannot write to {shown}")),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -80,8 +79,11 @@ impl Destination {
         }
     }
 
-    fn direct(path: &Path, size: u64) -> anyhow::Result<Self> {
-        let mut file = OpenOptions::new().write(true).open(path)?;
+    fn direct(path: &Path, size: u64, read_back: bool) -> anyhow::Result<Self> {
+        // A pipe that is open for reading as well never tells that its reader went away.
+        let is_pipe = fs::metadata(path)?.file_type().is_fifo();
+        let mut options = OpenOptions::new();
+        let mut file = options.write(true).read(read_back && !is_pipe).open(path)?;
         let seekable = file.stream_position().is_ok();
         if file.metadata()?.file_type().is_block_device() {
             let room = file.seek(SeekFrom::End(0))?;
@@ -209,13 +211,13 @@ mod tests {
         fs::write(&path, "old").expect("written");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).expect("set");
 
-        let dropped = Destination::create(&path, 3).expect("created");
+        let dropped = Destination::create(&path, 3, true).expect("created");
         dropped.file().write_all_at(b"new", 0).expect("written");
         drop(dropped);
         assert_eq!(fs::read(&path).expect("read"), b"old");
         assert_eq!(fs::read_dir(directory.path()).expect("listed").count(), 1);
 
-        let kept = Destination::create(&path, 3).expect("created");
+        let kept = Destination::create(&path, 3, true).expect("created");
         kept.file().write_all_at(b"new", 0).expect("written");
         kept.finish().expect("finished");
         assert_eq!(fs::read(&path).expect("read"), b"new");
@@ -232,7 +234,7 @@ mod tests {
         let (real, link) = (directory.path().join("real"), directory.path().join("link"));
         fs::write(&real, "old").expect("written");
         std::os::unix::fs::symlink("real", &link).expect("linked");
-        let destination = Destination::create(&link, 3).expect("created");
+        let destination = Destination::create(&link, 3, true).expect("created");
         destination.file().write_all_at(b"new", 0).expect("written");
         destination.finish().expect("finished");
         assert_eq!(fs::read(&real).expect("read"), b"new");
@@ -242,15 +244,15 @@ mod tests {
     #[test]
     fn a_directory_and_a_missing_directory_are_refused() {
         let directory = tempfile::tempdir().expect("a directory");
-        assert!(Destination::create(directory.path(), 1).is_err());
-        assert!(Destination::create(&directory.path().join("no/file"), 1).is_err());
+        assert!(Destination::create(directory.path(), 1, true).is_err());
+        assert!(Destination::create(&directory.path().join("no/file"), 1, true).is_err());
         assert!(open_source(directory.path()).is_err());
         assert!(open_source(Path::new("/dev/null")).is_err());
     }
 
     #[test]
     fn devices_are_written_directly() {
-        let null = Destination::create(Path::new("/dev/null"), 1 << 40).expect("opened");
+        let null = Destination::create(Path::new("/dev/null"), 1 << 40, true).expect("opened");
         assert!(!null.is_replaced_at_the_end());
         null.finish().expect("finished");
     }

@@ -18,8 +18,7 @@ use std::time::{Duration, Instant};
 use common::{Cli, Done};
 use target::{Embedded, NAME, noise};
 use test_target::{
-    Chap, CommandEffect, CommandFault, CommandFilter, Config, Count, Lun, PduEffect, PduFault,
-    PduFilter, Quirks, Sense,
+    Chap, CommandEffect, CommandFault, CommandFilter, Config, Count, Lun, Quirks, Sense,
 };
 
 const MIB: usize = 1 << 20;
@@ -236,36 +235,40 @@ fn the_device_reports_an_error() {
 fn verification_names_the_first_difference() {
     let target = Embedded::start(Config::default(), 1);
     let cli = Cli::new();
-    let from = cli.home().join("from");
-    std::fs::write(&from, noise(2 * MIB, 2)).expect("written");
-    // Without digests nothing but the comparison can notice.
-    let flip = PduFault {
-        filter: PduFilter {
-            opcode: Some(test_target::opcode::DATA_IN),
-            ..PduFilter::default()
-        },
-        count: Count::ALWAYS,
-        effect: PduEffect::FlipData,
-    };
-    target.with(|target| target.fault_pdu(flip));
+    // /dev/zero takes everything and gives back zeros: the first other byte is the difference.
+    let mut data = vec![0; 4 * MIB];
+    data[3 * MIB + 70_001] = 1;
+    data[3 * MIB + 90_000] = 1;
+    target.fill(&data);
     let url = target.url(0);
-    let done = cli.run([
-        "cp",
-        from.to_str().expect("a path"),
-        &url,
-        "--verify",
-        "-k",
-        "DataDigest=None",
-    ]);
-    // The inquiries of the login may have been spoiled as well; then there is nothing to verify.
-    if done.status == Some(8) {
-        assert!(
-            done.fails(8).contains("first difference is at byte"),
-            "{done:#?}"
-        );
-    } else {
-        done.fails(1);
-    }
+    let done = cli.run(["cp", &url, "/dev/zero", "--verify"]);
+    let message = done.fails(8);
+    let expected = format!(
+        "first difference is at byte {} of /dev/zero",
+        3 * MIB + 70_001
+    );
+    assert!(message.contains(&expected), "{message}");
+    target.fill(&vec![0; 4 * MIB]);
+    cli.run(["cp", &url, "/dev/zero", "--verify"]).text(0);
+    target.assert_logged_out();
+}
+
+#[test]
+fn a_write_that_the_target_forgets_is_no_success() {
+    let target = Embedded::start(Config::default(), 1);
+    let forget = CommandFault {
+        filter: CommandFilter {
+            writes: Some(true),
+            ..CommandFilter::default()
+        },
+        count: Count::ONCE,
+        effect: CommandEffect::Status(0, None),
+    };
+    target.with(|target| target.fault_command(forget));
+    let done =
+        Cli::new().run_with_input(["write", &target.url(0), "--offset", "0"], &noise(4096, 2));
+    done.fails(6);
+    target.assert_logged_out();
 }
 
 #[test]

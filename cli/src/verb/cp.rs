@@ -95,7 +95,7 @@ async fn to_file(
     path: &std::path::Path,
 ) -> anyhow::Result<u64> {
     let size = unit.geometry().bytes();
-    let destination = Destination::create(path, size)?;
+    let destination = Destination::create(path, size, args.verify)?;
     if !destination.is_seekable() {
         if args.verify {
             let text = format!("{} cannot be read back; leave out --verify", path.display());

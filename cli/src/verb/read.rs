@@ -51,7 +51,7 @@ pub(crate) async fn run(context: &Context, args: &ReadArgs) -> anyhow::Result<()
                 stream::stoppable(&context.interrupt, reading, so_far).await
             }
             Some(path) => {
-                let destination = Destination::create(path, args.length)?;
+                let destination = Destination::create(path, args.length, false)?;
                 let sink = destination.file();
                 let reading = stream::read_to(unit, range, sink, file_error, advance);
                 let result = stream::stoppable(&context.interrupt, reading, so_far).await;
