@@ -188,9 +188,13 @@ impl Holds {
             .filter(urgent)
             .map(|h| h.incarnation)
             .max()?;
-        let covered = |hold: &&Hold| hold.path == path && hold.incarnation <= incarnation;
-        let settle =
-            alive == Some(incarnation) && !table.holds.iter().filter(covered).any(|hold| hold.lost);
+        let lost_in = |life| {
+            let mut holds = table.holds.iter();
+            holds.any(|hold| hold.path == path && hold.incarnation == life && hold.lost)
+        };
+        let settle = alive == Some(incarnation) && !lost_in(incarnation);
+        let covered =
+            |hold: &&Hold| hold.path == path && covers(incarnation, settle, hold.incarnation);
         Some(Job {
             incarnation,
             settle,
@@ -206,13 +210,20 @@ impl Holds {
         let before = table.holds.len();
         table.holds.retain(|hold| {
             let covered = hold.path == path
-                && hold.incarnation <= job.incarnation
+                && covers(job.incarnation, job.settle, hold.incarnation)
                 && (!job.settle || hold.id.0 < job.before);
             !covered
         });
         self.count.store(table.holds.len(), Ordering::Release);
         before.saturating_sub(table.holds.len())
     }
+}
+
+/// Whether putting `job` to rest puts a write of `life` to rest. A fence covers all earlier lives;
+/// that the dropped commands of one life have ended says nothing of another: a session that has
+/// come back in another portal group has reinstated nothing.
+fn covers(job: Incarnation, settle: bool, life: Incarnation) -> bool {
+    if settle { life == job } else { life <= job }
 }
 
 #[cfg(test)]

@@ -246,8 +246,8 @@ pub trait Nexus: Send + Sync + 'static {
     /// [`Certainty::NotSent`] while the nexus is down: waiting is the caller's decision.
     fn execute(&self, command: Command) -> impl Future<Output = Completion> + Send;
 
-    /// Resolves when every command that `incarnation` carried can no longer run: its
-    /// connections were cut abortively, and the target has since accepted a login that reinstates
+    /// Resolves when every command that `incarnation` or an earlier one carried can no longer
+    /// run: their connections were cut abortively, and the target has since accepted a login that reinstates
     /// the session (same initiator name and ISID, TSIH 0, through any portal of the portal group),
     /// or a clean logout. Resolves at once when that is already so; fails after `budget`.
     fn fence(

@@ -84,6 +84,25 @@ fn a_lost_write_is_fenced_even_on_a_path_that_seems_to_live() {
 }
 
 #[test]
+fn what_is_settled_in_one_life_frees_nothing_of_an_earlier_one() {
+    let holds = Holds::default();
+    let old = holds.hold(blocks(0, 8), P, life(1), Cause::Dropped, at(0));
+    let new = holds.hold(blocks(0, 8), P, life(2), Cause::Dropped, at(1));
+    assert_eq!(holds.in_the_way(blocks(0, 1)), Standing::Held);
+    let job = holds.job(P, Some(life(2))).unwrap();
+    assert_eq!(
+        (job.incarnation, job.settle, job.writes),
+        (life(2), true, 1)
+    );
+    assert_eq!(holds.release(P, job), 1);
+    assert_eq!(holds.standing(new), Standing::Free);
+    assert_eq!(holds.standing(old), Standing::Held);
+    let job = holds.job(P, Some(life(2))).unwrap();
+    assert_eq!((job.incarnation, job.settle), (life(1), false));
+    assert_eq!(holds.release(P, job), 1);
+}
+
+#[test]
 fn idle_holds_are_bounded() {
     let holds = Holds::default();
     for n in 0..64 {
