@@ -214,7 +214,8 @@ impl Attempt {
                 IoErrorKind::NotRepeatable
             });
         }
-        if self.attempts_left == 0 || (now >= self.deadline && !live) {
+        // A write that may still run waits for its fence all the same, see `completed`.
+        if self.attempts_left == 0 || now >= self.deadline {
             return State::Failed(row.kind);
         }
         match row.verdict {

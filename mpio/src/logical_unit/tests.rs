@@ -917,3 +917,29 @@ fn a_write_goes_on_the_moment_the_fence_stands() {
     assert_eq!(bench.now() - before, ms(7));
     assert_eq!(bench.state(&unit, 0), PathState::Down);
 }
+
+#[test]
+fn reads_that_keep_getting_lost_end_soon_after_the_deadline() {
+    let bench = Bench::new(2);
+    let unit = bench.failover();
+    let lost = Fate::Lost {
+        kind: DeliveryErrorKind::ConnectionLost,
+        executed_after: None,
+        down: false,
+    };
+    for index in 0..2 {
+        bench.script(index, &[lost; 6]);
+        bench.paths[index].set(|inner| inner.latency = Duration::from_secs(45));
+    }
+    let error = bench.read(&unit, 0).unwrap_err();
+    assert_eq!(
+        error.kind,
+        IoErrorKind::Transport(DeliveryErrorKind::ConnectionLost)
+    );
+    // One was under way at the deadline after 60 s; none was sent after it.
+    assert!(
+        bench.now() < Duration::from_secs(60 + 45),
+        "{:?}",
+        bench.now()
+    );
+}
