@@ -8,7 +8,8 @@
 use std::time::{Duration, Instant};
 
 use scsi::{
-    Cdb, Command, DataPhase, Incarnation, LbaRange, Nexus, Outcome, ScsiAnswer, TaskAttribute,
+    Cdb, Command, DataPhase, Incarnation, Lba, LbaRange, MediaAccess, Nexus, Outcome, ScsiAnswer,
+    TaskAttribute,
 };
 
 use crate::clock::Clock;
@@ -32,6 +33,19 @@ pub(crate) struct Request {
     pub(crate) expected: Option<usize>,
     /// For errors.
     pub(crate) lba: Option<u64>,
+}
+
+/// Blocks a raw command may change.
+pub(crate) fn altered_range(cdb: &Cdb) -> Option<LbaRange> {
+    match cdb.media_access() {
+        MediaAccess::None | MediaAccess::Read(_) | MediaAccess::Flush(_) => None,
+        MediaAccess::Write(range) => Some(range),
+        // What is not known counts as the worst.
+        MediaAccess::WriteAnywhere | MediaAccess::Unknown | _ => Some(LbaRange {
+            first: Lba(0),
+            blocks: None,
+        }),
+    }
 }
 
 /// Carries `request` through to its end. The data come back in any case.

@@ -172,6 +172,27 @@ impl Holds {
         standing
     }
 
+    /// How it is with everything that is held.
+    pub(crate) fn outlook(&self) -> Standing {
+        let table = lock(&self.table);
+        let hopeless = |hold: &Hold| table.hopeless.contains(hold.path);
+        if table.holds.is_empty() {
+            Standing::Free
+        } else if table.holds.iter().all(hopeless) {
+            Standing::Hopeless
+        } else {
+            Standing::Held
+        }
+    }
+
+    /// Has everything settled or fenced, whether somebody wants to write there or not.
+    pub(crate) fn urge(&self) {
+        for hold in &mut lock(&self.table).holds {
+            hold.urgent = true;
+        }
+        self.work.raise();
+    }
+
     /// No fence will ever stand on this path.
     pub(crate) fn give_up(&self, path: PathId) {
         lock(&self.table).hopeless.insert(path);

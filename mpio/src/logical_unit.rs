@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use scsi::{
-    Blocks, Bytes, Cdb, Command, DataPhase, Incarnation, IoBuf, Lba, LbaRange, MediaAccess, Nexus,
-    NexusState, RwOptions, ScsiAnswer, TaskAttribute,
+    Blocks, Bytes, Cdb, Command, DataPhase, Incarnation, IoBuf, Lba, LbaRange, Nexus, NexusState,
+    RwOptions, ScsiAnswer, TaskAttribute,
 };
 
 use crate::block::{self, Request};
@@ -116,7 +116,7 @@ struct Handle<N: Nexus, C: Clock> {
 
 impl<N: Nexus, C: Clock> Drop for Handle<N, C> {
     fn drop(&mut self) {
-        self.unit.start_closing();
+        self.unit.forsake();
         self.unit.events.close();
     }
 }
@@ -278,7 +278,7 @@ impl<N: Nexus, C: Clock> LogicalUnit<N, C> {
             Ok(begun) => begun,
             Err(error) => return (Err(error), command.data),
         };
-        let alters = altered_range(&command.cdb);
+        let alters = block::altered_range(&command.cdb);
         let request = Request {
             replay: Replay::Never {
                 alters: alters.is_some(),
@@ -332,18 +332,26 @@ impl<N: Nexus, C: Clock> LogicalUnit<N, C> {
     }
 
     /// Refuses further I/O, ends what waits for a path or a fence, and waits for what is under
-    /// way. Flushes nothing. Ranges held for uncertain writes are forgotten.
+    /// way. Flushes nothing. Lost paths are fenced further while a clone of the unit is left, see
+    /// [`Self::settled`].
     pub async fn close(&self) {
         let unit = self.unit();
         unit.start_closing();
         loop {
             let seen = unit.changes.version();
-            if unit.is_over() {
+            if unit.is_idle() {
                 break;
             }
             unit.changes.after(seen).await;
         }
         unit.events.close();
+    }
+
+    /// Waits until no write through this unit can still be executed by the target. To be asked
+    /// after [`Self::close`] before the same paths become another unit: that one would know
+    /// nothing of the ranges held here. `false` when a lost path can never be fenced.
+    pub async fn settled(&self) -> bool {
+        self.unit().settled().await
     }
 
     /// Whether it was closed, through any of its clones.
@@ -467,19 +475,6 @@ impl<N: Nexus, C: Clock> LogicalUnit<N, C> {
         })
         .await;
         merge(failures, u64::try_from(piece).unwrap_or(u64::MAX))
-    }
-}
-
-/// Blocks a raw command may change.
-fn altered_range(cdb: &Cdb) -> Option<LbaRange> {
-    match cdb.media_access() {
-        MediaAccess::None | MediaAccess::Read(_) | MediaAccess::Flush(_) => None,
-        MediaAccess::Write(range) => Some(range),
-        // What is not known counts as the worst.
-        MediaAccess::WriteAnywhere | MediaAccess::Unknown | _ => Some(LbaRange {
-            first: Lba(0),
-            blocks: None,
-        }),
     }
 }
 

@@ -29,8 +29,8 @@ use crate::unit::Unit;
 /// The upkeep of a logical unit: path checks, verification of paths that return, fences.
 ///
 /// It must be run (spawned) for as long as the unit is used, or no lost path comes back and no
-/// uncertain write is ever settled. It ends after [`crate::LogicalUnit::close`], or when every
-/// clone of the unit is gone.
+/// uncertain write is ever settled. It ends after [`crate::LogicalUnit::close`] once nothing is
+/// held that a fence could free, or when every clone of the unit is gone.
 #[must_use = "a logical unit without its maintenance never gets a path back"]
 pub struct Maintenance {
     work: Pin<Box<dyn Future<Output = ()> + Send>>,

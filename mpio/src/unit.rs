@@ -15,7 +15,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::error::{IoError, IoErrorKind};
 use crate::event::{EventKind, Hub};
-use crate::fence::Holds;
+use crate::fence::{Holds, Standing};
 use crate::identity::Profile;
 use crate::path::{MAX_PATHS, Path, PathId, PathSet, PathSpec, PathState};
 use crate::select::{LoadBalancePolicy, PathView, Turn, select};
@@ -39,6 +39,8 @@ pub(crate) struct Unit<N, C> {
     turns: AtomicU64,
     last: AtomicU8,
     closing: AtomicBool,
+    /// Nobody is left who could ask about held ranges.
+    forsaken: AtomicBool,
     ios: AtomicUsize,
     adding: Mutex<()>,
     /// No path is usable since.
@@ -78,6 +80,7 @@ impl<N: Nexus, C: Clock> Unit<N, C> {
             turns: AtomicU64::new(0),
             last: AtomicU8::new(NO_PATH),
             closing: AtomicBool::new(false),
+            forsaken: AtomicBool::new(false),
             ios: AtomicUsize::new(0),
             adding: Mutex::new(()),
             outage: Mutex::new(outage),
@@ -227,6 +230,19 @@ impl<N: Nexus, C: Clock> Unit<N, C> {
         race(self.changes.after(seen), self.clock.sleep_until(until)).await;
     }
 
+    /// Waits until nothing is held; `false` when something will be for ever.
+    pub(crate) async fn settled(&self) -> bool {
+        loop {
+            let seen = self.changes.version();
+            match self.holds.outlook() {
+                Standing::Free => return true,
+                Standing::Hopeless => return false,
+                Standing::Held => self.holds.urge(),
+            }
+            self.changes.after(seen).await;
+        }
+    }
+
     /// Counts an I/O as under way until the value returned is dropped.
     pub(crate) fn begin(&self) -> Result<Begun<'_, N, C>, IoError> {
         // Counted first: whoever closes afterwards sees it.
@@ -248,12 +264,25 @@ impl<N, C> Unit<N, C> {
     pub(crate) fn start_closing(&self) {
         self.closing.store(true, Ordering::SeqCst);
         self.changes.raise();
-        self.holds.work.raise();
+        self.holds.urge();
+    }
+
+    /// The last handle is gone.
+    pub(crate) fn forsake(&self) {
+        self.forsaken.store(true, Ordering::SeqCst);
+        self.start_closing();
     }
 
     /// Whether it is closed and nothing is under way.
-    pub(crate) fn is_over(&self) -> bool {
+    pub(crate) fn is_idle(&self) -> bool {
         self.closing() && self.ios.load(Ordering::SeqCst) == 0
+    }
+
+    /// Whether nothing is left to be done: closed, nothing under way, and nothing held that a
+    /// fence could free.
+    pub(crate) fn is_over(&self) -> bool {
+        self.is_idle()
+            && (self.forsaken.load(Ordering::SeqCst) || self.holds.outlook() != Standing::Held)
     }
 }
 
@@ -275,6 +304,8 @@ impl<N, C> Drop for Begun<'_, N, C> {
     fn drop(&mut self) {
         let before = self.unit.ios.fetch_sub(1, Ordering::SeqCst);
         if before == 1 && self.unit.closing() {
+            // It may have left a hold behind.
+            self.unit.holds.urge();
             self.unit.changes.raise();
         }
     }

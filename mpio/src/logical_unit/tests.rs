@@ -943,3 +943,85 @@ fn reads_that_keep_getting_lost_end_soon_after_the_deadline() {
         bench.now()
     );
 }
+
+#[test]
+fn a_closed_unit_goes_on_fencing_and_says_when_its_paths_may_be_used_anew() {
+    let bench = Bench::new(2);
+    let unit = bench.failover();
+    bench.script(0, &[GHOST]);
+    bench.paths[0].set(|inner| inner.fence_error = Some(FenceError::Unreachable));
+    let other = unit.clone();
+    let executor = bench.executor.clone();
+    bench.executor.spawn(async move {
+        executor.pass(Duration::from_secs(2)).await;
+        other.close().await;
+    });
+    let error = bench.write(&unit, 0, 3).unwrap_err();
+    assert_eq!(
+        (error.kind, error.settled, error.outcome),
+        (IoErrorKind::Closed, false, OutcomeCertainty::Unknown)
+    );
+    bench.executor.run(unit.close());
+    assert_eq!(unit.topology().held_ranges, 1);
+    // A new unit over the same paths knows nothing of the lost write.
+    let (fence, executor) = (bench.paths[0].clone(), bench.executor.clone());
+    bench.executor.spawn(async move {
+        executor.pass(Duration::from_secs(3)).await;
+        fence.set(|inner| inner.fence_error = None);
+    });
+    assert!(bench.executor.run(unit.settled()));
+    assert!(bench.now() >= Duration::from_secs(5));
+    bench.paths[0].reinstate();
+    let again = bench.failover();
+    bench.write(&again, 0, 4).unwrap();
+    bench.pass(Duration::from_secs(20));
+    assert_eq!(bench.read(&again, 0).unwrap(), 4);
+    assert_eq!(bench.log(), [once(0, 4)]);
+}
+
+#[test]
+fn a_dropped_write_is_settled_when_the_unit_is_closed() {
+    let bench = Bench::new(1);
+    let unit = bench.failover();
+    bench.script(0, &[Fate::Slow(Duration::from_secs(5))]);
+    let writing = race(unit.write_at(0, data(3)), bench.executor.pass(ms(10)));
+    assert!(matches!(bench.executor.run(writing), Either::Right(())));
+    assert_eq!(unit.topology().held_ranges, 1);
+    bench.executor.run(unit.close());
+    assert!(bench.executor.run(unit.settled()));
+    assert_eq!(bench.paths[0].set(|inner| inner.settles), 1);
+    assert_eq!(unit.topology().held_ranges, 0);
+}
+
+#[test]
+fn a_closed_unit_whose_path_can_never_be_fenced_says_so() {
+    let bench = Bench::new(2);
+    let unit = bench.failover();
+    bench.script(0, &[GHOST]);
+    bench.paths[0].set(|inner| inner.fence_error = Some(FenceError::Closed));
+    bench.write(&unit, 0, 3).unwrap_err();
+    bench.executor.run(unit.close());
+    assert!(!bench.executor.run(unit.settled()));
+}
+
+#[test]
+fn maintenance_of_a_closed_unit_ends_though_its_last_write_was_dropped() {
+    let bench = Bench::new(1);
+    let assembling = LogicalUnit::assemble(
+        bench.specs(),
+        Config::default(),
+        bench.executor.clock.clone(),
+    );
+    let (unit, maintenance) = bench.executor.run(assembling).unwrap();
+    bench.script(0, &[Fate::Slow(Duration::from_secs(5))]);
+    let (other, executor) = (unit.clone(), bench.executor.clone());
+    let closing = async move {
+        executor.pass(ms(5)).await;
+        let closing = race(other.close(), executor.pass(ms(5)));
+        assert!(matches!(closing.await, Either::Right(())), "it waits");
+    };
+    let writing = race(unit.write_at(0, data(3)), closing);
+    assert!(matches!(bench.executor.run(writing), Either::Right(())));
+    bench.executor.run(maintenance);
+    assert_eq!(unit.topology().held_ranges, 0);
+}
