@@ -81,6 +81,19 @@ pub enum Error {
         /// Why.
         source: Box<AssembleError>,
     },
+    /// The unit was closed while writes were uncertain, and the target may still execute them.
+    #[error(
+        "target {target}, LUN {lun}: {ranges} lost writes of an earlier use may still be executed \
+         by the target; the unit can be used again once its lost paths are back"
+    )]
+    Unsettled {
+        /// Which target.
+        target: IscsiName,
+        /// Which LUN.
+        lun: Lun,
+        /// How many ranges are held.
+        ranges: usize,
+    },
     /// A question to a logical unit had no good answer, on any path.
     #[error("target {target}, LUN {lun}: {source}")]
     Query {

@@ -66,21 +66,20 @@ impl Initiator {
     ) -> Result<Vec<DiscoveredTarget>, Error> {
         let settings = &self.settings;
         let timeouts = settings.timeouts();
-        let isid = settings
+        let lease = settings
             .isids
-            .lease(None)
+            .lease_for_discovery()
             .ok_or(Error::TooManyDiscoveries)?;
         let found = iscsi::net::discover(DiscoveryConfig {
             initiator_name: settings.name().clone(),
             portal: portal.clone(),
-            isid,
+            isid: lease.isid,
             auth: auth.clone(),
             offer: settings.offer().clone(),
             connect_timeout: timeouts.connect,
             timeout: timeouts.login.saturating_add(timeouts.connect),
         })
         .await;
-        settings.isids.release(None, isid);
         found.map_err(Error::of_discovery)
     }
 

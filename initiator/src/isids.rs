@@ -52,6 +52,27 @@ impl Isids {
     }
 }
 
+/// Gives an identifier for a discovery back when dropped, finished or not.
+#[derive(Debug)]
+pub(crate) struct DiscoveryLease<'a> {
+    isids: &'a Isids,
+    pub(crate) isid: Isid,
+}
+
+impl Isids {
+    /// An identifier for one discovery session.
+    pub(crate) fn lease_for_discovery(&self) -> Option<DiscoveryLease<'_>> {
+        let isid = self.lease(None)?;
+        Some(DiscoveryLease { isids: self, isid })
+    }
+}
+
+impl Drop for DiscoveryLease<'_> {
+    fn drop(&mut self) {
+        self.isids.release(None, self.isid);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -82,6 +103,16 @@ mod tests {
         isids.release(Some(&target("never")), given[2]);
         assert_eq!(isids.lease(Some(&a)), Some(given[1]));
         assert_eq!(isids.lease(Some(&a)).unwrap().qualifier(), 4);
+    }
+
+    #[test]
+    fn a_discovery_that_is_dropped_gives_its_identifier_back() {
+        let isids = Isids::new(Isid::random(1, 0));
+        let first = isids.lease_for_discovery().unwrap();
+        let (one, two) = (first.isid, isids.lease_for_discovery().unwrap().isid);
+        assert_ne!(one, two);
+        drop(first);
+        assert_eq!(isids.lease_for_discovery().unwrap().isid, one);
     }
 
     #[test]

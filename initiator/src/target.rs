@@ -294,12 +294,24 @@ impl Target {
     /// closed.
     ///
     /// # Errors
-    /// [`Error::NoSuchLun`], [`Error::Assemble`], [`Error::NoSession`].
+    /// [`Error::NoSuchLun`], [`Error::Assemble`], [`Error::NoSession`]; [`Error::Unsettled`] when
+    /// it was closed and a lost write could not be fenced since.
     pub async fn logical_unit(&self, lun: Lun) -> Result<LogicalUnit, Error> {
         let shared = &self.shared;
         let mut units = shared.units.lock().await;
-        if let Some(unit) = units.get(&lun).filter(|unit| !unit.is_closed()) {
-            return Ok(unit.clone());
+        if let Some(unit) = units.get(&lun) {
+            if !unit.is_closed() {
+                return Ok(unit.clone());
+            }
+            // A new unit would know nothing of what the old one has left behind.
+            let settled = async {
+                unit.close().await;
+                unit.settled().await
+            };
+            let limit = shared.settings.multipath().no_path_timeout;
+            if tokio::time::timeout(limit, settled).await != Ok(true) {
+                return Err(shared.unsettled(lun, unit));
+            }
         }
         let config = shared.settings.multipath().clone();
         let assembled = LogicalUnit::assemble(shared.path_specs(lun), config, TokioClock).await;
@@ -333,53 +345,40 @@ impl Target {
     }
 
     /// Closes the logical units and logs every session out, bounded in time. Flushing is the
-    /// caller's business.
+    /// caller's business. Sessions that were lost under a write are given the chance to come back
+    /// before.
     ///
     /// # Errors
-    /// [`Error::Logout`] for sessions that did not end in time.
+    /// [`Error::Logout`] for sessions that did not end in time, [`Error::Unsettled`] when the
+    /// target may still execute a write that got lost.
     pub async fn logout(self) -> Result<(), Error> {
         let shared = &self.shared;
         // Twice: for commands under way, and for the answer to the Logout.
-        let limit = shared.settings.timeouts().logout.saturating_mul(2);
+        let patience = shared.settings.timeouts().logout;
+        let limit = patience.saturating_mul(2);
         let units = std::mem::take(&mut *shared.units.lock().await);
         let mut closing = JoinSet::new();
-        for unit in units.into_values() {
-            closing.spawn(async move { unit.close().await });
+        for unit in units.values().cloned() {
+            closing.spawn(async move {
+                unit.close().await;
+                let _ = tokio::time::timeout(patience, unit.settled()).await;
+            });
         }
         // What does not end in time ends with its session.
         let _ = tokio::time::timeout(limit, async {
             while closing.join_next().await.is_some() {}
         })
         .await;
-        let mut leaving = JoinSet::new();
-        for (index, path) in shared.paths.iter().enumerate() {
-            let handle = path.handle.clone();
-            leaving.spawn(async move {
-                let left = tokio::time::timeout(limit, handle.logout()).await;
-                (index, left.is_ok())
-            });
-        }
-        let mut left = vec![false; shared.paths.len()];
-        while let Some(done) = leaving.join_next().await {
-            if let Ok((index, true)) = done
-                && let Some(left) = left.get_mut(index)
-            {
-                *left = true;
+        closing.shutdown().await;
+        shared.leave(limit).await?;
+        for (lun, unit) in units {
+            // The sessions are closed, so that this takes no time, whichever way it is.
+            let settled = tokio::time::timeout(limit, unit.settled()).await;
+            if settled != Ok(true) {
+                return Err(shared.unsettled(lun, &unit));
             }
         }
-        let mut portals = Vec::new();
-        for (path, left) in shared.paths.iter().zip(left) {
-            if left {
-                shared.settings.isids.release(Some(&shared.name), path.isid);
-            } else {
-                portals.push(path.portal.clone());
-            }
-        }
-        if portals.is_empty() {
-            return Ok(());
-        }
-        let target = shared.name.clone();
-        Err(Error::Logout { target, portals })
+        Ok(())
     }
 
     fn tasks(&self) -> std::sync::MutexGuard<'_, JoinSet<()>> {
@@ -423,6 +422,47 @@ impl Shared {
             events: broadcast::Sender::new(EVENTS_KEPT),
             name,
         })
+    }
+
+    /// Logs every session out, each within `limit`.
+    async fn leave(&self, limit: Duration) -> Result<(), Error> {
+        let mut leaving = JoinSet::new();
+        for (index, path) in self.paths.iter().enumerate() {
+            let handle = path.handle.clone();
+            leaving.spawn(async move {
+                let left = tokio::time::timeout(limit, handle.logout()).await;
+                (index, left.is_ok())
+            });
+        }
+        let mut left = vec![false; self.paths.len()];
+        while let Some(done) = leaving.join_next().await {
+            if let Ok((index, true)) = done
+                && let Some(left) = left.get_mut(index)
+            {
+                *left = true;
+            }
+        }
+        let mut portals = Vec::new();
+        for (path, left) in self.paths.iter().zip(left) {
+            if left {
+                self.settings.isids.release(Some(&self.name), path.isid);
+            } else {
+                portals.push(path.portal.clone());
+            }
+        }
+        if portals.is_empty() {
+            return Ok(());
+        }
+        let target = self.name.clone();
+        Err(Error::Logout { target, portals })
+    }
+
+    fn unsettled(&self, lun: Lun, unit: &LogicalUnit) -> Error {
+        Error::Unsettled {
+            target: self.name.clone(),
+            lun,
+            ranges: unit.topology().held_ranges,
+        }
     }
 
     /// Passes the sessions' events on, and looks at the portal groups again after each login.

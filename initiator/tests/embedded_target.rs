@@ -659,3 +659,68 @@ async fn portals_beyond_what_a_unit_can_use_are_left_out_and_told() {
     .await;
     rig.finish().await;
 }
+
+#[tokio::test]
+async fn a_unit_closed_over_a_lost_write_is_not_used_anew_before_the_path_is_fenced() {
+    let rig = Rig::start(thinking(), &[1, 2]).await;
+    in_time(async {
+        let initiator = builder()
+            .policy(LoadBalancePolicy::RoundRobin)
+            .no_path_timeout(Duration::from_millis(200))
+            .build()
+            .unwrap();
+        let target = initiator.login(rig.spec()).await.unwrap();
+        let unit = target.logical_unit(Lun::ZERO).await.unwrap();
+        let writes = start_writes(&rig, &unit).await;
+        rig.server.cut(0).await.unwrap();
+        while unit.topology().held_ranges == 0 {
+            tokio::task::yield_now().await;
+        }
+        unit.close().await;
+        let unknown = writes.join_all().await.into_iter().filter_map(Result::err);
+        assert!(unknown.filter(|error| !error.settled).count() > 0);
+        // The other path is fine, but what was lost on this one may still land.
+        match target.logical_unit(Lun::ZERO).await {
+            Err(Error::Unsettled { ranges, .. }) => assert!(ranges > 0),
+            other => panic!("{other:?}"),
+        }
+        rig.server.restore(0).await.unwrap();
+        assert!(unit.settled().await);
+        let again = target.logical_unit(Lun::ZERO).await.unwrap();
+        again.write_at(0, vec![7; 65_536].into()).await.unwrap();
+        target.logout().await.unwrap();
+    })
+    .await;
+    rig.finish().await;
+}
+
+#[tokio::test]
+async fn a_logout_says_that_a_lost_write_may_still_land() {
+    let rig = Rig::start(thinking(), &[1, 2]).await;
+    in_time(async {
+        let timeouts = initiator::Timeouts {
+            logout: Duration::from_millis(500),
+            ..initiator::Timeouts::default()
+        };
+        let initiator = builder()
+            .policy(LoadBalancePolicy::RoundRobin)
+            .timeouts(timeouts)
+            .build()
+            .unwrap();
+        let target = initiator.login(rig.spec()).await.unwrap();
+        let unit = target.logical_unit(Lun::ZERO).await.unwrap();
+        let writes = start_writes(&rig, &unit).await;
+        rig.server.cut(0).await.unwrap();
+        while unit.topology().held_ranges == 0 {
+            tokio::task::yield_now().await;
+        }
+        match target.logout().await {
+            Err(Error::Unsettled { ranges, .. }) => assert!(ranges > 0),
+            other => panic!("{other:?}"),
+        }
+        let unknown = writes.join_all().await.into_iter().filter_map(Result::err);
+        assert!(unknown.filter(|error| !error.settled).count() > 0);
+    })
+    .await;
+    rig.finish().await;
+}
