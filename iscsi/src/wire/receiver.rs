@@ -344,3 +344,6 @@ impl Receiver {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -266,3 +266,6 @@ impl Transmit {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
