@@ -2,6 +2,7 @@
 //! futures, cut connections, ends.
 
 #![allow(
+    clippy::wildcard_enum_match_arm,
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::cast_possible_truncation,

@@ -5,6 +5,7 @@
 //! Tests are named after the numbers of `docs/conformance.md` or after what they watch over.
 
 #![allow(
+    clippy::wildcard_enum_match_arm,
     clippy::indexing_slicing,
     clippy::cast_possible_truncation,
     clippy::missing_panics_doc,
@@ -615,7 +616,7 @@ impl Peer {
     }
 
     /// Nothing of the session's is left behind.
-    pub(super) fn assert_clean(&mut self) {
+    pub(super) fn assert_clean(&self) {
         assert_eq!(self.session.in_flight(), 0);
         assert_eq!(self.session.unsettled(), 0);
         assert_eq!(self.session.tasks.len(), 0);

@@ -24,8 +24,11 @@ fn peer(initial_r2t: &str, immediate: &str, more: &[(&'static str, &str)]) -> Pe
     Peer::up(config, keys(&pairs))
 }
 
-/// Offset, length, DataSN, F of each Data-Out.
-fn outs(pdus: &[Pdu]) -> Vec<(u32, usize, u32, bool)> {
+/// Offset, length, DataSN, F of a Data-Out.
+type Out = (u32, usize, u32, bool);
+
+/// The Data-Outs among what was sent, which must be nothing else.
+fn outs(pdus: &[Pdu]) -> Vec<Out> {
     pdus.iter()
         .map(|pdu| {
             assert_eq!(pdu.opcode(), DATA_OUT);
@@ -37,7 +40,7 @@ fn outs(pdus: &[Pdu]) -> Vec<(u32, usize, u32, bool)> {
 }
 
 /// Length of the immediate data and F of the command, then the unsolicited Data-Outs.
-fn opening(peer: &mut Peer, bytes: usize) -> (usize, bool, Vec<(u32, usize, u32, bool)>) {
+fn opening(peer: &mut Peer, bytes: usize) -> (usize, bool, Vec<Out>) {
     peer.write(&pattern(bytes));
     let sent = peer.sent();
     assert_eq!(sent[0].opcode(), COMMAND);
@@ -166,7 +169,7 @@ fn ffp_12_3_r2ts_out_of_order_when_that_was_negotiated() {
         let r2t = peer.r2t(itt, 50 + sn, sn, offset, 1024);
         peer.reply(&[r2t]);
         let out = peer.one();
-        assert_eq!(outs(&[out.clone()]), [(offset, 1024, 0, true)]);
+        assert_eq!(outs(std::slice::from_ref(&out)), [(offset, 1024, 0, true)]);
         assert_eq!(out.word(20), 50 + sn);
     }
     let answer = peer.answer(itt, 0);

@@ -4,6 +4,7 @@
 //! digest is its own judge.
 
 #![allow(
+    clippy::wildcard_enum_match_arm,
     clippy::indexing_slicing,
     clippy::cast_possible_truncation,
     reason = "a test may fail by panicking"
