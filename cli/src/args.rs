@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::builder::TypedValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use initiator::{IscsiName, Portal};
+use initiator::{IscsiName, LoadBalancePolicy, Portal};
 
 use crate::size::{parse_duration, parse_size};
 use crate::url::{Side, Url, parse_portal_argument};
@@ -217,15 +217,13 @@ pub(crate) enum AlgorithmName {
     Sha3_256,
 }
 
-/// Path selection policies by name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum PolicyName {
-    /// One path until it fails.
-    FailoverOnly,
-    /// All paths in turn.
-    RoundRobin,
-    /// The path that would finish first.
-    ServiceTime,
+/// The policies by the names and aliases the library knows.
+fn policy_parser() -> impl TypedValueParser<Value = LoadBalancePolicy> {
+    let value = |policy: LoadBalancePolicy| {
+        clap::builder::PossibleValue::new(policy.name()).aliases(policy.aliases())
+    };
+    let values = LoadBalancePolicy::ALL.map(value);
+    clap::builder::PossibleValuesParser::new(values).try_map(|name| name.parse())
 }
 
 /// One `-k Key=Value`.
@@ -293,8 +291,8 @@ pub(crate) struct LoginArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) mutual_secret_file: Option<PathBuf>,
     /// How paths are chosen.
-    #[arg(long, value_enum, default_value = "service-time")]
-    pub(crate) policy: PolicyName,
+    #[arg(long, value_name = "NAME", value_parser = policy_parser(), ignore_case = true, default_value = "service-time")]
+    pub(crate) policy: LoadBalancePolicy,
     /// How long I/O waits while no path is up, before it fails; 60s if not given.
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     pub(crate) no_path_timeout: Option<Duration>,
@@ -386,6 +384,8 @@ mod tests {
             format!("cp x {url},{url} --verify"),
             format!("bench {url} --rw randwrite --bs 4k --qd 32 --time 5"),
             "demo".to_owned(),
+            format!("bench {url} --policy least-queue-depth"),
+            format!("bench {url} --policy RRWS"),
             format!("--json info {url} --chap-name u --chap-secret-file f --chap-alg sha256,md5"),
             format!(
                 "info {url} --mutual-name t --mutual-secret-file g --initiator-name iqn.2026-11.org.example:me"

@@ -6,9 +6,9 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
-use initiator::{Initiator, LoadBalancePolicy, LogicalUnit, PortalSpec, Target, TargetSpec};
+use initiator::{Initiator, LogicalUnit, PortalSpec, Target, TargetSpec};
 
-use crate::args::{LoginArgs, OutputArgs, PolicyName};
+use crate::args::{LoginArgs, OutputArgs};
 use crate::exit::Failure;
 use crate::signals::Interrupt;
 use crate::url::Address;
@@ -35,11 +35,7 @@ pub(crate) fn initiator(login: &LoginArgs) -> anyhow::Result<Initiator> {
     let environment = |name: &str| std::env::var_os(name);
     let credentials = credentials::collect(login, environment)?;
     let name = name::initiator_name(login.initiator_name.as_ref(), environment)?;
-    let mut builder = Initiator::builder(name).policy(match login.policy {
-        PolicyName::FailoverOnly => LoadBalancePolicy::FailoverOnly,
-        PolicyName::RoundRobin => LoadBalancePolicy::RoundRobin,
-        PolicyName::ServiceTime => LoadBalancePolicy::ServiceTime,
-    });
+    let mut builder = Initiator::builder(name).policy(login.policy);
     if login.allow_short_secrets {
         builder = builder.allow_short_secrets();
     }

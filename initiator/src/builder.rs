@@ -10,7 +10,7 @@ use iscsi::text::Offer;
 use crate::isids::Isids;
 use crate::{
     AuthError, ChapCredentials, Initiator, IscsiName, Isid, LoadBalancePolicy, MutualCredentials,
-    OfferError, Portal,
+    OfferError, Portal, Tuning,
 };
 
 /// Most commands in flight of one session.
@@ -182,6 +182,13 @@ impl Builder {
     #[must_use]
     pub fn policy(mut self, policy: LoadBalancePolicy) -> Self {
         self.multipath.policy = policy;
+        self
+    }
+
+    /// What the policies are told.
+    #[must_use]
+    pub fn tuning(mut self, tuning: Tuning) -> Self {
+        self.multipath.tuning = tuning;
         self
     }
 

@@ -55,7 +55,8 @@ pub use iscsi::session::{Event as SessionEvent, LossReason, SessionSnapshot, Tim
 pub use iscsi::text::{ConnectionParams, NegotiatedKey, OfferError, SessionParams};
 pub use mpio::{
     AssembleError, EventKind as PathEvent, Geometry, IoError, IoErrorKind, LoadBalancePolicy,
-    LuIdentity, OutcomeCertainty, PathId, PathSnapshot, PathState, PathStats, Topology,
+    LuIdentity, OutcomeCertainty, PathId, PathSettings, PathSnapshot, PathState, PathStats,
+    Topology, Tuning,
 };
 pub use query::QueryError;
 pub use scsi::{Bytes, Cdb, Command, DataPhase, IoBuf, Lun, NexusState, ScsiAnswer, TaskAttribute};

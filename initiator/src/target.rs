@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use iscsi::net::{ConnectError, ConnectErrorKind, LunNexus, SessionHandle};
-use mpio::{MAX_PATHS, PathSpec, TokioClock};
+use mpio::{MAX_PATHS, PathSettings, PathSpec, TokioClock};
 use scsi::NexusState;
 use tokio::sync::broadcast;
 use tokio::task::JoinSet;
@@ -514,6 +514,7 @@ impl Shared {
                 nexus: path.handle.nexus(lun),
                 portal_group: path.group().map(|tag| tag.0),
                 label,
+                settings: PathSettings::default(),
             }
         };
         self.paths.iter().enumerate().map(spec).collect()

@@ -17,6 +17,7 @@ use crate::error::IoError;
 use crate::fence::{Cause, HoldId, Standing};
 use crate::path::{Path, PathId, Report};
 use crate::retry::{Attempt, Replay, Step};
+use crate::select::Io;
 use crate::stats::count;
 use crate::unit::{Pick, Unit};
 
@@ -69,8 +70,7 @@ pub(crate) async fn run<N: Nexus, C: Clock>(
                     attempt.range_held(now, standing == Standing::Hopeless);
                     continue;
                 }
-                let bytes = u64::try_from(data.len()).unwrap_or(u64::MAX);
-                match unit.pick(stay, avoid, bytes) {
+                match unit.pick(stay, avoid, io_of(unit, request, &data), now) {
                     Pick::Path(path, life) => {
                         note_path(unit, &attempt, path.id);
                         attempt.sending(path.id);
@@ -165,6 +165,9 @@ impl<N: Nexus, C: Clock> Sending<'_, N, C> {
         tally(path, &completion.outcome, is_read, bytes);
         path.counters
             .latency(now.saturating_duration_since(started));
+        if request.lba.is_some() && is_good(&completion.outcome) && unit.selector.learns() {
+            unit.selector.learn(&path.history, started, *now);
+        }
         let range = underway.range.take();
         let carried_in = completion.incarnation;
         let (of_trouble, of_hold) = self.lives(&completion.outcome, carried_in);
@@ -210,6 +213,22 @@ impl<N: Nexus, C: Clock> Drop for Underway<'_, N, C> {
             holds.hold(range, self.path, self.life, Cause::Dropped, now);
         }
     }
+}
+
+/// What the choice of a path depends on.
+fn io_of<N: Nexus, C: Clock>(unit: &Unit<N, C>, request: &Request, data: &DataPhase) -> Io {
+    let bytes = u64::try_from(data.len()).unwrap_or(u64::MAX);
+    let blocks = bytes
+        .checked_div(unit.profile.block_bytes.into())
+        .unwrap_or(0);
+    Io {
+        blocks: request.lba.map(|lba| (lba, blocks)),
+        bytes,
+    }
+}
+
+fn is_good(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Answered(answer) if answer.status == scsi::Status::GOOD)
 }
 
 fn tally<N>(path: &Path<N>, outcome: &Outcome, is_read: bool, bytes: u64) {

@@ -2,16 +2,15 @@
 
 use std::time::Duration;
 
-use crate::select::LoadBalancePolicy;
+use crate::select::{LoadBalancePolicy, Tuning};
 
 /// Settings of one logical unit.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// How paths are chosen. Changeable later.
     pub policy: LoadBalancePolicy,
-    /// Round robin: I/Os on one path before the next. 1 spreads even a short queue over all
-    /// paths; more keeps runs of small sequential I/O together.
-    pub round_robin_ios: u32,
+    /// What the policies are told.
+    pub tuning: Tuning,
     /// An I/O is retried for this long; a command under way is still waited for.
     pub io_deadline: Duration,
     /// How long I/O waits when no path is usable. Zero: not at all.
@@ -43,7 +42,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             policy: LoadBalancePolicy::default(),
-            round_robin_ios: 1,
+            tuning: Tuning::default(),
             io_deadline: Duration::from_secs(60),
             no_path_timeout: Duration::from_secs(60),
             command_timeout: Duration::from_secs(30),

@@ -1,5 +1,7 @@
 //! The public face: a logical unit that outlives its paths.
 
+mod policy;
+
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -22,7 +24,6 @@ use crate::path::{MAX_PATHS, Path, PathId, PathSpec, PathState};
 use crate::probe::{Probe, is_block_device};
 use crate::retry::Replay;
 use crate::runtime::Maintenance;
-use crate::select::LoadBalancePolicy;
 use crate::split::{merge, run_pieces};
 use crate::topology::{Entry, Topology};
 use crate::unit::Unit;
@@ -311,11 +312,6 @@ impl<N: Nexus, C: Clock> LogicalUnit<N, C> {
     #[must_use]
     pub fn events(&self) -> EventReceiver {
         self.unit().events.subscribe()
-    }
-
-    /// Chooses paths differently from the next command on.
-    pub fn set_policy(&self, policy: LoadBalancePolicy) {
-        self.unit().set_policy(policy);
     }
 
     /// Adds a path. It carries I/O once it was verified; one that leads elsewhere is kept, unused,

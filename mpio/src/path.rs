@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex};
 
 use scsi::{Incarnation, Nexus};
 
+use crate::history::History;
 use crate::signal::{Signal, lock};
 use crate::stats::Counters;
 
@@ -66,6 +67,53 @@ pub struct PathSpec<N> {
     pub portal_group: Option<u16>,
     /// For people; empty: what the nexus says of itself.
     pub label: String,
+    /// What the policies are told of it.
+    pub settings: PathSettings,
+}
+
+/// What an administrator says of a path; each says which policy listens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct PathSettings {
+    /// Failover only: used whenever it is usable.
+    pub preferred: bool,
+    /// Round robin with subset: outside of the subset.
+    pub standby: bool,
+    /// Weighted paths: the usable path with the lowest weight is used.
+    pub weight: u32,
+    /// Service time: relative throughput. Twice the value carries twice the bytes; 0: only if
+    /// there is no other path.
+    pub throughput: u8,
+}
+
+impl Default for PathSettings {
+    fn default() -> Self {
+        Self {
+            preferred: false,
+            standby: false,
+            weight: 0,
+            throughput: 1,
+        }
+    }
+}
+
+impl PathSettings {
+    /// For an atomic.
+    const fn pack(self) -> u64 {
+        let [a, b, c, d] = self.weight.to_be_bytes();
+        let flags = self.preferred as u8 | (self.standby as u8) << 1;
+        u64::from_be_bytes([a, b, c, d, 0, 0, self.throughput, flags])
+    }
+
+    /// From an atomic.
+    const fn unpack(packed: u64) -> Self {
+        let [a, b, c, d, _, _, throughput, flags] = packed.to_be_bytes();
+        Self {
+            preferred: flags & 1 != 0,
+            standby: flags & 2 != 0,
+            weight: u32::from_be_bytes([a, b, c, d]),
+            throughput,
+        }
+    }
 }
 
 /// What a path is doing.
@@ -151,6 +199,9 @@ pub(crate) struct Path<N> {
     pub(crate) portal_group: Option<u16>,
     pub(crate) nexus: N,
     pub(crate) counters: Counters,
+    pub(crate) history: History,
+    /// Packed [`PathSettings`].
+    settings: AtomicU64,
     /// The verified incarnation; 0: shut.
     gate: AtomicU64,
     in_flight: AtomicU32,
@@ -173,6 +224,8 @@ impl<N: Nexus> Path<N> {
             portal_group: spec.portal_group,
             nexus: spec.nexus,
             counters: Counters::default(),
+            history: History::default(),
+            settings: AtomicU64::new(spec.settings.pack()),
             gate: AtomicU64::new(0),
             in_flight: AtomicU32::new(0),
             in_flight_bytes: AtomicU64::new(0),
@@ -236,6 +289,14 @@ impl<N> Path<N> {
         )
     }
 
+    pub(crate) fn settings(&self) -> PathSettings {
+        PathSettings::unpack(self.settings.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn set_settings(&self, settings: PathSettings) {
+        self.settings.store(settings.pack(), Ordering::Relaxed);
+    }
+
     /// Counts a command as under way until the value returned is dropped.
     pub(crate) fn enter(&self, bytes: u64) -> InFlight<'_, N> {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
@@ -273,6 +334,7 @@ mod tests {
             nexus,
             portal_group: None,
             label: String::new(),
+            settings: PathSettings::default(),
         };
         Path::new(PathId(0), spec)
     }
@@ -321,6 +383,29 @@ mod tests {
         path.report(report(2, Trouble::Unusable));
         assert_eq!(path.take_report(), Some(report(3, Trouble::Lost)));
         assert_eq!(path.take_report(), None);
+    }
+
+    #[test]
+    fn settings_survive_the_atomic() {
+        let all = PathSettings {
+            preferred: true,
+            standby: false,
+            weight: 0x8765_4321,
+            throughput: 200,
+        };
+        let none = PathSettings {
+            preferred: false,
+            standby: true,
+            weight: 0,
+            throughput: 0,
+        };
+        for settings in [PathSettings::default(), all, none] {
+            assert_eq!(PathSettings::unpack(settings.pack()), settings);
+        }
+        let path = path();
+        assert_eq!(path.settings(), PathSettings::default());
+        path.set_settings(all);
+        assert_eq!(path.settings(), all);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use scsi::{Incarnation, Nexus};
 
 use crate::identity::LuIdentity;
-use crate::path::{Path, PathId, PathSet, PathState};
+use crate::path::{Path, PathId, PathSet, PathSettings, PathState};
 use crate::select::LoadBalancePolicy;
 use crate::stats::PathStats;
 
@@ -45,6 +45,8 @@ pub struct PathSnapshot {
     pub for_time: Duration,
     /// The verified life of its nexus; `None` when it carries nothing.
     pub incarnation: Option<Incarnation>,
+    /// What the policies are told of it.
+    pub settings: PathSettings,
     /// Commands under way.
     pub in_flight: u32,
     /// Their data, in bytes.
@@ -140,6 +142,7 @@ impl<N: Nexus> Entry<N> {
             state: self.state,
             for_time: now.saturating_duration_since(self.since),
             incarnation: self.path.gate(),
+            settings: self.path.settings(),
             in_flight,
             in_flight_bytes,
             stats: self.path.counters.snapshot(),

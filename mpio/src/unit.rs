@@ -3,7 +3,7 @@
 //! Lock-free where every I/O passes: the table of paths, the policy, the counters. Locks only on
 //! the way of trouble.
 
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -17,8 +17,8 @@ use crate::error::{IoError, IoErrorKind};
 use crate::event::{EventKind, Hub};
 use crate::fence::{Holds, Standing};
 use crate::identity::Profile;
-use crate::path::{MAX_PATHS, Path, PathId, PathSet, PathSpec, PathState};
-use crate::select::{LoadBalancePolicy, PathView, Turn, select};
+use crate::path::{MAX_PATHS, Path, PathId, PathSet, PathSettings, PathSpec, PathState};
+use crate::select::{Io, LoadBalancePolicy, PathView, Selector};
 use crate::signal::{Signal, lock, race};
 use crate::topology::{Entry, Table};
 
@@ -35,9 +35,7 @@ pub(crate) struct Unit<N, C> {
     pub(crate) holds: Holds,
     pub(crate) events: Hub,
     read_only: AtomicBool,
-    policy: AtomicU8,
-    turns: AtomicU64,
-    last: AtomicU8,
+    pub(crate) selector: Selector,
     closing: AtomicBool,
     /// Nobody is left who could ask about held ranges.
     forsaken: AtomicBool,
@@ -46,9 +44,6 @@ pub(crate) struct Unit<N, C> {
     /// No path is usable since.
     outage: Mutex<Option<Instant>>,
 }
-
-/// No path was chosen yet.
-const NO_PATH: u8 = u8::MAX;
 
 /// Where an I/O can go.
 #[derive(Debug)]
@@ -66,19 +61,18 @@ pub(crate) enum Pick<N> {
 impl<N: Nexus, C: Clock> Unit<N, C> {
     pub(crate) fn new(profile: Profile, entries: Vec<Entry<N>>, config: Config, clock: C) -> Self {
         let table = Table::new(entries, profile.block_bytes, unit_limit(&profile));
-        let outage = (!table.any_usable()).then(|| clock.now());
+        let now = clock.now();
+        let outage = (!table.any_usable()).then_some(now);
         Self {
             clock,
             read_only: AtomicBool::new(profile.read_only),
-            policy: AtomicU8::new(config.policy.to_byte()),
+            selector: Selector::new(config.policy, config.tuning, now),
             config,
             profile,
             table: ArcSwap::from_pointee(table),
             changes: Signal::default(),
             holds: Holds::default(),
             events: Hub::default(),
-            turns: AtomicU64::new(0),
-            last: AtomicU8::new(NO_PATH),
             closing: AtomicBool::new(false),
             forsaken: AtomicBool::new(false),
             ios: AtomicUsize::new(0),
@@ -88,7 +82,13 @@ impl<N: Nexus, C: Clock> Unit<N, C> {
     }
 
     /// Chooses a path.
-    pub(crate) fn pick(&self, stay: Option<PathId>, avoid: PathSet, bytes: u64) -> Pick<N> {
+    pub(crate) fn pick(
+        &self,
+        stay: Option<PathId>,
+        avoid: PathSet,
+        io: Io,
+        now: Instant,
+    ) -> Pick<N> {
         let table = self.table.load();
         if let Some(entry) = stay.and_then(|id| table.get(id))
             && let Some(life) = entry.path.gate()
@@ -112,10 +112,11 @@ impl<N: Nexus, C: Clock> Unit<N, C> {
                     id: entry.path.id,
                     in_flight,
                     in_flight_bytes,
-                    weight: 1,
+                    settings: entry.path.settings(),
+                    speed: self.selector.speed(&entry.path.history),
                 });
             }
-            if let Some(picked) = self.choose(&table, &views, bytes) {
+            if let Some(picked) = self.choose(&table, &views, io, now) {
                 return picked;
             }
         }
@@ -132,33 +133,39 @@ impl<N: Nexus, C: Clock> Unit<N, C> {
         }
     }
 
-    fn choose(&self, table: &Table<N>, views: &[PathView], bytes: u64) -> Option<Pick<N>> {
-        let last = self.last.load(Ordering::Relaxed);
-        let turn = Turn {
-            count: self.turns.fetch_add(1, Ordering::Relaxed),
-            bytes,
-            last: (last != NO_PATH).then_some(PathId(last)),
-            run: self.config.round_robin_ios,
-        };
-        let view = views.get(select(self.policy(), views, turn)?)?;
+    fn choose(
+        &self,
+        table: &Table<N>,
+        views: &[PathView],
+        io: Io,
+        now: Instant,
+    ) -> Option<Pick<N>> {
+        let view = views.get(self.selector.choose(views, io, now)?)?;
         let entry = table.get(view.id)?;
         let life = entry.path.gate()?;
-        if last != view.id.0 {
-            self.last.store(view.id.0, Ordering::Relaxed);
-        }
         Some(Pick::Path(Arc::clone(&entry.path), life))
     }
 
     pub(crate) fn policy(&self) -> LoadBalancePolicy {
-        LoadBalancePolicy::from_byte(self.policy.load(Ordering::Relaxed))
+        self.selector.policy()
     }
 
     pub(crate) fn set_policy(&self, policy: LoadBalancePolicy) {
-        if self.policy.swap(policy.to_byte(), Ordering::Relaxed) != policy.to_byte() {
+        if self.selector.set_policy(policy) {
             let now = self.clock.now();
             self.events
                 .publish(now, EventKind::PolicyChanged { policy });
         }
+    }
+
+    /// What the policies are told of a path from now on; `false` when there is no such path.
+    pub(crate) fn set_path_settings(&self, id: PathId, settings: PathSettings) -> bool {
+        let table = self.table.load();
+        let entry = table.get(id);
+        if let Some(entry) = entry {
+            entry.path.set_settings(settings);
+        }
+        entry.is_some()
     }
 
     pub(crate) fn read_only(&self) -> bool {

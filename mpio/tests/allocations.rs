@@ -7,7 +7,7 @@ use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use mpio::{Clock, Config, LoadBalancePolicy, LogicalUnit, PathSpec};
+use mpio::{Clock, Config, LoadBalancePolicy, LogicalUnit, PathSettings, PathSpec};
 use scsi::{
     Bytes, Command, Completion, DataPhase, FenceError, Incarnation, IoBuf, Nexus, NexusState,
     Outcome, ScsiAnswer,
@@ -100,6 +100,7 @@ fn unit(policy: LoadBalancePolicy) -> LogicalUnit<Instantly, Frozen> {
         nexus: Instantly,
         portal_group: None,
         label: label.into(),
+        settings: PathSettings::default(),
     };
     let config = Config {
         policy,

@@ -11,6 +11,8 @@ use super::*;
 use crate::error::OutcomeCertainty;
 use crate::event::EventKind;
 use crate::identity::Difference;
+use crate::path::PathSettings;
+use crate::select::LoadBalancePolicy;
 use crate::signal::{Either, lock, race};
 use crate::testing::{DISK_BLOCKS, Disk, Executed, Executor, FakeNexus, Fate, TestClock};
 
@@ -61,6 +63,7 @@ impl Bench {
             nexus: nexus.clone(),
             portal_group: None,
             label: String::new(),
+            settings: PathSettings::default(),
         };
         self.paths.iter().map(spec).collect()
     }
@@ -648,6 +651,7 @@ fn a_path_can_be_added_and_is_verified_first() {
             nexus,
             portal_group: Some(2),
             label: "late".into(),
+            settings: PathSettings::default(),
         };
         unit.add_path(spec).unwrap();
     }

@@ -6,30 +6,16 @@
 
 use std::cmp::Ordering;
 
-use super::{PathView, Turn};
+use super::{PathView, Turn, least};
 
 /// Index of the path to use.
 pub(super) fn select(paths: &[PathView], turn: Turn) -> Option<usize> {
-    let count = paths.len();
-    let start = usize::try_from(turn.count.checked_rem(u64::try_from(count).ok()?)?).ok()?;
-    let order = (start..count).chain(0..start);
-    let mut best: Option<(usize, &PathView)> = None;
-    for index in order {
-        let path = paths.get(index)?;
-        let better = match best {
-            None => true,
-            Some((_, held)) => sooner(path, held, turn.bytes) == Ordering::Less,
-        };
-        if better {
-            best = Some((index, path));
-        }
-    }
-    best.map(|(index, _)| index)
+    least(paths, turn, |a, b| sooner(a, b, turn.bytes))
 }
 
-/// Whether `a` would be done before `b` (`Less`).
+/// Whether `a` would be done before `b` (`Less`). Throughput 0 comes last.
 fn sooner(a: &PathView, b: &PathView, bytes: u64) -> Ordering {
-    match (a.weight, b.weight) {
+    match (a.settings.throughput, b.settings.throughput) {
         (0, 0) => a.in_flight_bytes.cmp(&b.in_flight_bytes),
         (0, _) => Ordering::Greater,
         (_, 0) => Ordering::Less,
@@ -80,7 +66,7 @@ mod tests {
     #[test]
     fn twice_the_throughput_carries_twice_the_bytes() {
         let mut paths = [view(0, 0, 0), view(1, 0, 0)];
-        paths[0].weight = 2;
+        paths[0].settings.throughput = 2;
         for _ in 0..300 {
             let index = select(&paths, turn(0, 4096)).unwrap();
             paths[index].in_flight_bytes += 4096;
@@ -90,9 +76,9 @@ mod tests {
     }
 
     #[test]
-    fn weight_zero_is_the_last_resort() {
+    fn throughput_zero_is_the_last_resort() {
         let mut paths = [view(0, 0, 0), view(1, 50, 1 << 30)];
-        paths[0].weight = 0;
+        paths[0].settings.throughput = 0;
         assert_eq!(select(&paths, turn(0, 4096)), Some(1));
     }
 }

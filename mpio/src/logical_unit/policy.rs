@@ -1,0 +1,21 @@
+//! How paths are chosen, changed while I/O runs.
+
+use scsi::Nexus;
+
+use super::LogicalUnit;
+use crate::clock::Clock;
+use crate::path::{PathId, PathSettings};
+use crate::select::LoadBalancePolicy;
+
+impl<N: Nexus, C: Clock> LogicalUnit<N, C> {
+    /// Chooses paths differently from the next command on.
+    pub fn set_policy(&self, policy: LoadBalancePolicy) {
+        self.unit().set_policy(policy);
+    }
+
+    /// Tells the policies something else of a path from the next command on. `false` when this
+    /// unit has no such path.
+    pub fn set_path_settings(&self, path: PathId, settings: PathSettings) -> bool {
+        self.unit().set_path_settings(path, settings)
+    }
+}
