@@ -12,11 +12,13 @@
 //! initiator's real address and portal, and nothing of ours is between the two.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
 use crate::process::Tool;
 use crate::sandbox::Sandbox;
+use crate::wait;
 
 /// A broken portal; it stays broken until [`Cut::restore`].
 #[derive(Debug)]
@@ -143,6 +145,31 @@ pub fn loopback_bytes() -> Result<u64> {
                 .ok()
         })
         .context("/proc/net/dev lists no loopback interface")
+}
+
+/// Waits until everything that was sent over TCP in this namespace has been acknowledged.
+///
+/// Before an idle connection is cut: a peer that still waits for an acknowledgement would send
+/// again once the way is open, and learn from the answer that the connection is gone.
+///
+/// # Errors
+/// When the kernel does not say, or traffic does not cease.
+pub fn until_acknowledged() -> Result<()> {
+    wait::until(
+        "all data to be acknowledged",
+        Duration::from_secs(5),
+        || {
+            // sl, local address, remote address, state, tx_queue:rx_queue, ...
+            let table = std::fs::read_to_string("/proc/net/tcp")?
+                + &std::fs::read_to_string("/proc/net/tcp6").unwrap_or_default();
+            let mut queues = table
+                .lines()
+                .filter_map(|line| line.split_whitespace().nth(4));
+            let waiting =
+                queues.any(|queue| queue.contains(':') && !queue.starts_with("00000000:"));
+            Ok((!waiting).then_some(()))
+        },
+    )
 }
 
 fn nft(sandbox: &Sandbox, rules: &str) -> Result<()> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use interop::cut::Cut;
+use interop::cut::{Cut, until_acknowledged};
 use interop::data::{Pattern, read_at, same};
 use interop::istgt::{self, Istgt};
 use interop::sandbox::{Sandbox, isolated};
@@ -120,6 +120,7 @@ fn a_reset_connection_is_followed_by_reinstatement() {
         let nexus = session.nexus(Lun::from_number(1));
         settled(&nexus).await?;
         let before = nexus.state();
+        until_acknowledged()?;
         let cut = Cut::refuse(sandbox, "127.0.0.1:3260")?;
         let read = transfer(0x28, 0, 8, DataPhase::Read(zeroed(8)))?;
         let ended = tokio::time::timeout(Duration::from_secs(20), nexus.execute(read)).await?;
