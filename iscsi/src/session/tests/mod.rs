@@ -322,38 +322,36 @@ impl Peer {
     pub(super) fn sent(&mut self) -> Vec<Pdu> {
         self.act();
         self.pump();
-        let stream = std::mem::take(&mut self.stream);
-        let mut rest = stream.as_slice();
         let mut pdus = Vec::new();
-        let mut take = |bytes: usize| {
-            let (head, tail) = rest.split_at(bytes);
-            rest = tail;
-            head
-        };
-        let mut left = stream.len();
-        while left > 0 {
-            let head = take(48);
-            let ahs = usize::from(head[4]) * 4;
-            let header = [head, take(ahs)].concat();
-            left -= header.len();
-            if self.digests.0 {
-                assert_eq!(take(4), crc32c(&header), "header digest");
-                left -= 4;
-            }
-            let length = u32::from_be_bytes([0, head[5], head[6], head[7]]) as usize;
-            let padded = length.next_multiple_of(4);
-            let data = take(padded);
-            left -= padded;
-            if self.digests.1 && length > 0 {
-                assert_eq!(take(4), crc32c(data), "data digest");
-                left -= 4;
-            }
-            pdus.push(Pdu {
-                bhs: head.try_into().unwrap(),
-                data: data[..length].to_vec(),
-            });
+        while let Some(pdu) = self.next_sent() {
+            pdus.push(pdu);
         }
         pdus
+    }
+
+    /// Takes a whole PDU out of the stream; a part of one stays.
+    fn next_sent(&mut self) -> Option<Pdu> {
+        let head: [u8; 48] = *self.stream.first_chunk()?;
+        let digest = |on: bool| if on { 4 } else { 0 };
+        let header = 48 + usize::from(head[4]) * 4;
+        let length = u32::from_be_bytes([0, head[5], head[6], head[7]]) as usize;
+        let data_at = header + digest(self.digests.0);
+        let data_end = data_at + length.next_multiple_of(4);
+        let end = data_end + digest(self.digests.1 && length > 0);
+        if self.stream.len() < end {
+            return None;
+        }
+        let bytes: Vec<u8> = self.stream.drain(..end).collect();
+        if self.digests.0 {
+            assert_eq!(bytes[header..data_at], crc32c(&bytes[..header]));
+        }
+        if self.digests.1 && length > 0 {
+            assert_eq!(bytes[data_end..], crc32c(&bytes[data_at..data_end]));
+        }
+        Some(Pdu {
+            bhs: head,
+            data: bytes[data_at..data_at + length].to_vec(),
+        })
     }
 
     /// The only PDU sent since the last look.
