@@ -65,8 +65,11 @@ pub(crate) fn collect(
         }
         None => None,
     };
+    // Who authenticates and has a secret of the target's means it to be checked: to leave it out
+    // for want of a name would be trust nobody asked for.
+    let wanted = args.mutual_secret_file.is_some() || (chap.is_some() && theirs.variable.is_some());
     let mutual = match &args.mutual_name {
-        None if args.mutual_secret_file.is_none() => None,
+        None if !wanted => None,
         name => {
             let secret = theirs.secret()?.ok_or_else(|| {
                 usage(format!(
@@ -232,6 +235,17 @@ mod tests {
         let mutual = found.mutual.expect("theirs");
         assert_eq!(mutual.secret, secret("value of ISCSI_MUTUAL_SECRET"));
         assert_eq!(mutual.name.as_deref(), Some("it"));
+    }
+
+    #[test]
+    fn a_secret_of_the_targets_is_used_without_a_name_once_we_authenticate() {
+        let args = login(&["--chap-name", "me"]);
+        let found = collect(&args, |name| Some(format!("value of {name}").into())).expect("both");
+        let mutual = found.mutual.expect("theirs");
+        assert_eq!(mutual.secret, secret("value of ISCSI_MUTUAL_SECRET"));
+        assert_eq!(mutual.name, None);
+        let only_ours = |name: &str| (name == OURS).then(|| "our own secret".into());
+        assert!(collect(&args, only_ours).expect("one").mutual.is_none());
     }
 
     #[test]
