@@ -209,6 +209,7 @@ fn of_io(error: &IoError) -> Status {
         | Kind::ProtectionInformation
         | Kind::Miscompare
         | Kind::ShortTransfer
+        | Kind::DeferredError
         | Kind::Device => Status::Device,
         _ => Status::Other,
     }

@@ -118,7 +118,8 @@ pub(crate) async fn copy(
     progress: &Progress,
     interrupt: &Interrupt,
 ) -> anyhow::Result<()> {
-    let chunk = source.chunk_bytes().max(destination.chunk_bytes());
+    // The destination's: two writers merging into one block would lose each other's bytes.
+    let chunk = destination.chunk_bytes();
     let job = Arc::new(Job::new(total, chunk, progress.clone()));
     let result = run(&job, interrupt, || {
         copy_chunks(Arc::clone(&job), source.clone(), destination.clone())
