@@ -358,7 +358,8 @@ impl Target {
         let limit = patience.saturating_mul(2);
         let units = std::mem::take(&mut *shared.units.lock().await);
         let mut closing = JoinSet::new();
-        for unit in units.values().cloned() {
+        for unit in units.values() {
+            let unit = unit.clone();
             closing.spawn(async move {
                 unit.close().await;
                 let _ = tokio::time::timeout(patience, unit.settled()).await;
