@@ -245,7 +245,8 @@ impl<N: Nexus, C: Clock> LogicalUnit<N, C> {
     /// not know the command has no cache that could be flushed; that counts as done.
     ///
     /// # Errors
-    /// See [`IoErrorKind`].
+    /// See [`IoErrorKind`]; [`IoErrorKind::DeferredError`] also when a path check was told that an
+    /// acknowledged write has failed since.
     pub async fn flush(&self) -> Result<(), IoError> {
         let unit = self.unit();
         let _begun = unit.begin()?;
@@ -259,9 +260,8 @@ impl<N: Nexus, C: Clock> LogicalUnit<N, C> {
             lba: None,
         };
         match block::run(unit, &request, DataPhase::None).await.0 {
-            Ok(_) => Ok(()),
-            Err(error) if is_unknown_command(&error.sense) => Ok(()),
-            Err(error) => Err(error),
+            Err(error) if !is_unknown_command(&error.sense) => Err(error),
+            Ok(_) | Err(_) => unit.deferred_error(),
         }
     }
 
@@ -539,6 +539,7 @@ async fn look_at<N: Nexus, C: Clock>(nexus: &N, config: &Config, clock: &C) -> L
         clock,
         config,
         incarnation,
+        deferred: None,
     };
     Look {
         life: Some(incarnation),

@@ -4,6 +4,7 @@
 //! nothing for the next. A unit attention that says that the unit may have changed starts the
 //! look over, so that a profile is never made of two units.
 
+use std::sync::Mutex;
 use std::time::Instant;
 
 use scsi::capacity::Capacity;
@@ -21,6 +22,7 @@ use crate::config::Config;
 use crate::error::ProbeError;
 use crate::identity::{LuIdentity, Profile};
 use crate::path::Trouble;
+use crate::signal::lock;
 use crate::supervisor::Probed;
 
 /// Looks over one path in one of its lives.
@@ -30,7 +32,13 @@ pub(crate) struct Probe<'a, N, C> {
     pub(crate) clock: &'a C,
     pub(crate) config: &'a Config,
     pub(crate) incarnation: Incarnation,
+    /// Where a deferred error goes: the device tells it once, to whoever comes first, and it is
+    /// about a write that was acknowledged.
+    pub(crate) deferred: Option<&'a Deferred>,
 }
+
+/// A deferred error that a check has met and nobody has been told.
+pub(crate) type Deferred = Mutex<Option<Box<[u8]>>>;
 
 /// Why one command of a look did not do.
 enum Stop {
@@ -219,6 +227,8 @@ impl<N: Nexus, C: Clock> Probe<'_, N, C> {
             };
             match verdict {
                 Verdict::Good => return Ok(filled(data, &answer)),
+                // Not about this command, which was not executed.
+                _ if is_deferred(&answer) => {}
                 Verdict::LookAgain => return Err(Stop::Over),
                 Verdict::Again { pace, .. } if self.clock.now() < deadline => {
                     self.pause(pace, deadline).await;
@@ -258,8 +268,19 @@ impl<N: Nexus, C: Clock> Probe<'_, N, C> {
             only_in: Some(self.incarnation),
         };
         let completion = self.nexus.execute(command).await;
+        if let Outcome::Answered(answer) = &completion.outcome
+            && is_deferred(answer)
+            && let Some(deferred) = self.deferred
+        {
+            *lock(deferred) = Some(answer.sense.clone());
+        }
         (completion.outcome, completion.data)
     }
+}
+
+/// Whether an answer is about an earlier write (deferred sense, SPC-4 §4.5.7).
+fn is_deferred(answer: &ScsiAnswer) -> bool {
+    answer.sense_data().is_some_and(|sense| sense.deferred)
 }
 
 fn parsed<T>(command: &'static str, result: Result<T, ParseError>) -> Result<T, ProbeError> {

@@ -175,6 +175,7 @@ fn probe<'a, N, C>(
         clock: &unit.clock,
         config: &unit.config,
         incarnation,
+        deferred: Some(&unit.deferred),
     }
 }
 

@@ -211,6 +211,8 @@ pub(crate) enum Fate {
     Status(Status),
     /// CHECK CONDITION.
     Sense(u8, u8, u8),
+    /// CHECK CONDITION with a deferred medium error.
+    Deferred,
     /// GOOD after this.
     Slow(Duration),
 }
@@ -477,6 +479,12 @@ impl FakeNexus {
             Fate::Sense(key, asc, ascq) => {
                 after(latency).await;
                 Outcome::Answered(sense(key, asc, ascq))
+            }
+            Fate::Deferred => {
+                after(latency).await;
+                let mut answer = sense(3, 0x0c, 0);
+                answer.sense[0] = 0x71;
+                Outcome::Answered(answer)
             }
             Fate::Lost {
                 kind,

@@ -18,6 +18,7 @@ use crate::event::{EventKind, Hub};
 use crate::fence::{Holds, Standing};
 use crate::identity::Profile;
 use crate::path::{MAX_PATHS, Path, PathId, PathSet, PathSettings, PathSpec, PathState};
+use crate::probe::Deferred;
 use crate::select::{Io, LoadBalancePolicy, PathView, Selector};
 use crate::signal::{Signal, lock, race};
 use crate::topology::{Entry, Table};
@@ -34,6 +35,8 @@ pub(crate) struct Unit<N, C> {
     pub(crate) changes: Signal,
     pub(crate) holds: Holds,
     pub(crate) events: Hub,
+    /// Told to a path check; the next flush tells it.
+    pub(crate) deferred: Deferred,
     read_only: AtomicBool,
     pub(crate) selector: Selector,
     closing: AtomicBool,
@@ -73,6 +76,7 @@ impl<N: Nexus, C: Clock> Unit<N, C> {
             changes: Signal::default(),
             holds: Holds::default(),
             events: Hub::default(),
+            deferred: Deferred::default(),
             closing: AtomicBool::new(false),
             forsaken: AtomicBool::new(false),
             ios: AtomicUsize::new(0),
@@ -235,6 +239,18 @@ impl<N: Nexus, C: Clock> Unit<N, C> {
     /// Waits for a change after version `seen`, or for `until`.
     pub(crate) async fn wait(&self, seen: u64, until: Instant) {
         race(self.changes.after(seen), self.clock.sleep_until(until)).await;
+    }
+
+    /// The deferred error that a path check met, once.
+    pub(crate) fn deferred_error(&self) -> Result<(), IoError> {
+        match lock(&self.deferred).take() {
+            None => Ok(()),
+            Some(sense) => Err(IoError {
+                status: Some(scsi::Status::CHECK_CONDITION),
+                sense,
+                ..IoError::local(IoErrorKind::DeferredError)
+            }),
+        }
     }
 
     /// Waits until nothing is held; `false` when something will be for ever.

@@ -1029,3 +1029,17 @@ fn maintenance_of_a_closed_unit_ends_though_its_last_write_was_dropped() {
     bench.executor.run(maintenance);
     assert_eq!(unit.topology().held_ranges, 0);
 }
+
+#[test]
+fn a_deferred_error_told_to_a_path_check_reaches_the_next_flush() {
+    let bench = Bench::new(1);
+    let unit = bench.assemble(Config::default());
+    bench.write(&unit, 0, 3).unwrap();
+    bench.paths[0].set(|inner| inner.probe_script.push_back(Fate::Deferred));
+    bench.pass(Duration::from_secs(6));
+    assert_eq!(bench.state(&unit, 0), PathState::Active);
+    let error = bench.executor.run(unit.flush()).unwrap_err();
+    assert_eq!(error.kind, IoErrorKind::DeferredError);
+    assert!(!error.sense.is_empty());
+    bench.executor.run(unit.flush()).unwrap();
+}
