@@ -207,7 +207,7 @@ async fn verify<N: Nexus, C: Clock>(
 }
 
 /// Whether a path leads to the unit. Where nothing differs but nothing proves it either, that is
-/// enough for a path that was part of the unit before.
+/// enough for a path that was part of the unit before, and so is a larger capacity.
 fn same<N: Nexus, C: Clock>(
     unit: &Unit<N, C>,
     id: PathId,
@@ -217,6 +217,8 @@ fn same<N: Nexus, C: Clock>(
     let was_up = table.get(id).is_some_and(|entry| entry.was_up);
     match unit.profile.same_as(profile) {
         Err(Difference::WeakIdentity { .. }) if was_up => Ok(()),
+        // Grown while in use. What it was before is still there, and no I/O goes beyond it.
+        Err(Difference::Blocks { left, right }) if was_up && left < right => Ok(()),
         result => result,
     }
 }

@@ -1043,3 +1043,22 @@ fn a_deferred_error_told_to_a_path_check_reaches_the_next_flush() {
     assert!(!error.sense.is_empty());
     bench.executor.run(unit.flush()).unwrap();
 }
+
+#[test]
+fn a_unit_that_grows_while_in_use_is_used_as_far_as_it_was_and_one_that_shrinks_is_not() {
+    let bench = Bench::new(1);
+    let unit = bench.failover();
+    let capacity_changed = Fate::Sense(6, 0x2a, 9);
+    bench.paths[0].set(|inner| inner.blocks = DISK_BLOCKS * 2);
+    bench.script(0, &[capacity_changed]);
+    bench.write(&unit, 0, 3).unwrap();
+    assert_eq!(unit.geometry().blocks, DISK_BLOCKS);
+    let error = bench.write(&unit, DISK_BLOCKS, 3).unwrap_err();
+    assert_eq!(error.kind, IoErrorKind::OutOfRange);
+    bench.paths[0].set(|inner| inner.blocks = DISK_BLOCKS - 1);
+    bench.script(0, &[capacity_changed]);
+    let error = bench.write(&unit, 0, 4).unwrap_err();
+    assert_eq!(error.kind, IoErrorKind::NoPath);
+    assert_eq!(bench.state(&unit, 0), PathState::Mismatched);
+    assert_eq!(bench.log(), [once(0, 3)]);
+}
