@@ -1,0 +1,335 @@
+//! From a seed to everything a run is made of.
+//!
+//! Swarm testing: a seed does not switch everything on a little, but a random subset of things on
+//! fully, so that faults cannot hide each other.
+
+use std::time::Duration;
+
+use auth::{Chap, ChapCredentials, MutualCredentials, Secret};
+use fastrand::Rng;
+use iscsi::login::AuthPolicy;
+use iscsi::session::{Backoff, Keepalive, Timeouts};
+use mpio::LoadBalancePolicy;
+use test_target::{Keys, Lun};
+
+use crate::fault::{self, Fault};
+use crate::net::{Dial, Link};
+use crate::workload::Workload;
+
+/// The target's name.
+pub const TARGET_NAME: &str = "iqn.2026-01.org.example:simulated";
+/// The initiator's name.
+pub const INITIATOR_NAME: &str = "iqn.2026-01.org.example:initiator";
+
+/// What is broken on purpose, to prove that it would be noticed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sabotage {
+    /// Nothing.
+    None,
+    /// Fences say that they stand and do nothing.
+    LyingFence,
+    /// One byte on the disk changes.
+    FlippedByte,
+    /// An acknowledged write disappears from the disk.
+    LostWrite,
+}
+
+/// Everything a run is made of.
+#[derive(Debug, Clone)]
+pub struct Scenario {
+    /// Where it comes from.
+    pub seed: u64,
+    /// The target.
+    pub target: test_target::Config,
+    /// What the sessions offer: keys and values.
+    pub offer: Vec<(&'static str, String)>,
+    /// How they authenticate.
+    pub auth: AuthPolicy,
+    /// Slots of a session.
+    pub queue_depth: u16,
+    /// Session timers.
+    pub keepalive: Keepalive,
+    /// Session timers.
+    pub timeouts: Timeouts,
+    /// Session timers.
+    pub backoff: Backoff,
+    /// Sequence numbers and tags start shortly before they wrap.
+    pub near_wrap: bool,
+    /// Bytes one command carries at most.
+    pub max_transfer_bytes: usize,
+    /// Staging memory of a connection in bytes.
+    pub staging_bytes: usize,
+    /// Payloads from this length on go past the staging memory.
+    pub direct_bytes: usize,
+    /// Multipath.
+    pub mpio: mpio::Config,
+    /// The ways to the portals, before any fault.
+    pub links: Vec<Link>,
+    /// What clients do.
+    pub workload: Workload,
+    /// Faults, and when, from the moment the unit stands.
+    pub faults: Vec<(Duration, Fault)>,
+    /// How long clients work and faults happen.
+    pub run_for: Duration,
+    /// Broken on purpose.
+    pub sabotage: Sabotage,
+}
+
+impl Scenario {
+    /// The scenario of a seed.
+    #[must_use]
+    pub fn random(seed: u64) -> Self {
+        let mut rng = Rng::with_seed(seed);
+        let rng = &mut rng;
+        let paths = [1, 2, 2, 2, 3, 4][rng.usize(..6)];
+        let digests = rng.bool();
+        let near_wrap = rng.bool();
+        let (target_auth, auth) = authentication(rng);
+        let mut target = target(rng, paths, digests, near_wrap);
+        target.chap = target_auth;
+        let links: Vec<Link> = (0..paths).map(|_| link(rng)).collect();
+        let workload = workload(rng, &links, target.luns[0].block_bytes);
+        let run_for = Duration::from_millis(rng.u64(2_000..25_000));
+        let faults = fault::schedule(rng, paths, digests, run_for, &target);
+        Self {
+            seed,
+            offer: offer(rng, digests),
+            auth,
+            queue_depth: [1, 2, 4, 16, 64][rng.usize(..5)],
+            keepalive: Keepalive {
+                interval: ms(rng, 500, 5_000),
+                timeout: ms(rng, 500, 5_000),
+            },
+            timeouts: Timeouts {
+                connect: ms(rng, 500, 5_000),
+                login: ms(rng, 1_000, 6_000),
+                abort_task: ms(rng, 300, 3_000),
+                lu_reset: ms(rng, 300, 3_000),
+                logout: ms(rng, 500, 3_000),
+            },
+            backoff: Backoff {
+                first: ms(rng, 20, 500),
+                max: ms(rng, 500, 5_000),
+            },
+            near_wrap,
+            max_transfer_bytes: [8 << 10, 16 << 10, 1 << 20][rng.usize(..3)],
+            staging_bytes: [4096, 16 << 10, 64 << 10][rng.usize(..3)],
+            direct_bytes: [512, 4096, 64 << 10][rng.usize(..3)],
+            mpio: multipath(rng),
+            target,
+            links,
+            workload,
+            faults,
+            run_for,
+            sabotage: Sabotage::None,
+        }
+    }
+
+    /// A scenario in which writes from the past are likely: two paths, a target that executes
+    /// what lost connections left behind, connections that break.
+    #[must_use]
+    pub fn haunted(seed: u64) -> Self {
+        let mut this = Self::random(seed);
+        let rng = &mut Rng::with_seed(seed ^ 0x6057);
+        this.target = target(rng, 2, false, this.near_wrap);
+        this.target.execution_delay = ms(rng, 5, 60);
+        this.target.late_execution = Some(ms(rng, 500, 8_000));
+        this.auth = AuthPolicy::None;
+        this.offer = offer(rng, false);
+        this.links = (0..2).map(|_| fault::plain_link()).collect();
+        this.workload.writes = 0.6;
+        this.workload.clients = 8;
+        this.run_for = Duration::from_secs(15);
+        this.faults = fault::haunting(rng, this.run_for);
+        this
+    }
+
+    /// One that goes without trouble.
+    #[must_use]
+    pub fn calm(seed: u64) -> Self {
+        Self {
+            faults: Vec::new(),
+            ..Self::random(seed)
+        }
+    }
+}
+
+/// A random time in milliseconds.
+pub(crate) fn ms(rng: &mut Rng, from: u64, to: u64) -> Duration {
+    Duration::from_millis(rng.u64(from..=to))
+}
+
+fn authentication(rng: &mut Rng) -> (Option<test_target::Chap>, AuthPolicy) {
+    if rng.u8(..4) != 0 {
+        return (None, AuthPolicy::None);
+    }
+    let secret = "a secret of ours, long enough";
+    let mutual = "another secret of theirs";
+    let both = rng.bool();
+    let mut theirs = test_target::Chap::one_way("initiator", secret.as_bytes());
+    theirs.challenge_bytes = rng.usize(1..=1024);
+    theirs.base64 = rng.bool();
+    theirs.mutual = both.then(|| ("target".to_owned(), mutual.as_bytes().to_vec()));
+    let ours = Secret::from_text(secret).map(|secret| ChapCredentials::new("initiator", secret));
+    let proof = Secret::from_text(mutual).map(|secret| MutualCredentials {
+        name: Some("target".to_owned()),
+        secret,
+    });
+    match (ours, proof) {
+        (Ok(ours), Ok(proof)) => match Chap::new(ours, both.then_some(proof)) {
+            Ok(chap) => (Some(theirs), AuthPolicy::Chap(chap)),
+            Err(_) => (None, AuthPolicy::None),
+        },
+        _ => (None, AuthPolicy::None),
+    }
+}
+
+fn size(rng: &mut Rng, from: u32, to: u32) -> u32 {
+    // Small values are as likely as large ones.
+    let low = from.ilog2();
+    let high = to.ilog2();
+    let base = 1 << rng.u32(low..=high);
+    (base + 4 * rng.u32(..=base / 4)).clamp(from, to)
+}
+
+fn target(rng: &mut Rng, paths: usize, digests: bool, near_wrap: bool) -> test_target::Config {
+    let grouping = rng.u8(..3);
+    let group = |path: usize| match grouping {
+        0 => 1,
+        1 => path as u16 + 1,
+        _ => path as u16 / 2 + 1,
+    };
+    let portals = (0..paths).map(|path| test_target::Portal {
+        address: address(path),
+        group: group(path),
+    });
+    let max_burst_bytes = size(rng, 512, 1 << 20);
+    let digest = |rng: &mut Rng| match digests {
+        true => vec!["CRC32C".to_owned()],
+        false if rng.bool() => vec!["None".to_owned(), "CRC32C".to_owned()],
+        false => vec!["None".to_owned()],
+    };
+    let block_bytes = [512, 4096][rng.usize(..2)];
+    test_target::Config {
+        target_name: TARGET_NAME.to_owned(),
+        portals: portals.collect(),
+        luns: vec![Lun {
+            block_bytes,
+            blocks: rng.u64(16..=200),
+            read_only: false,
+            serial: "SIMULATED0001".to_owned(),
+        }],
+        keys: Keys {
+            header_digest: digest(rng),
+            data_digest: digest(rng),
+            initial_r2t: rng.bool(),
+            immediate_data: rng.bool(),
+            max_recv_data_segment_bytes: size(rng, 512, 1 << 18),
+            max_burst_bytes,
+            first_burst_bytes: size(rng, 512, max_burst_bytes),
+            time2wait_s: rng.u16(..3),
+            time2retain_s: rng.u16(..20),
+            max_outstanding_r2t: [1, 1, 2, 8][rng.usize(..4)],
+            data_pdu_in_order: rng.bool(),
+            data_sequence_in_order: rng.bool(),
+            ..Keys::default()
+        },
+        queue_depth: [1, 2, 8, 64][rng.usize(..4)],
+        phase_collapse: rng.bool(),
+        shuffle_data_in: rng.bool(),
+        shuffle_r2t: rng.bool(),
+        unit_attention_at_login: rng.bool(),
+        descriptor_sense: rng.bool(),
+        execution_delay: if rng.bool() { ms(rng, 0, 40) } else { Duration::ZERO },
+        ping_every: rng.bool().then(|| ms(rng, 200, 5_000)),
+        late_execution: rng.bool().then(|| ms(rng, 10, 10_000)),
+        first_stat_sn: if near_wrap { u32::MAX - rng.u32(..40) } else { rng.u32(..) },
+        seed: rng.u64(..),
+        ..test_target::Config::default()
+    }
+}
+
+/// The address of a portal by its index.
+#[must_use]
+pub fn address(portal: usize) -> String {
+    format!("10.0.0.{}:3260", portal + 1)
+}
+
+fn offer(rng: &mut Rng, digests: bool) -> Vec<(&'static str, String)> {
+    let max_burst = size(rng, 512, 1 << 20);
+    let digest = if digests { "CRC32C" } else { "None" };
+    let yes_no = |rng: &mut Rng| if rng.bool() { "Yes" } else { "No" }.to_owned();
+    let mut all = vec![
+        ("InitialR2T", yes_no(rng)),
+        ("ImmediateData", yes_no(rng)),
+        ("MaxRecvDataSegmentLength", size(rng, 512, 1 << 18).to_string()),
+        ("MaxBurstLength", max_burst.to_string()),
+        ("FirstBurstLength", size(rng, 512, max_burst).to_string()),
+        ("MaxOutstandingR2T", [1, 2, 8][rng.usize(..3)].to_string()),
+        ("DataPDUInOrder", yes_no(rng)),
+        ("DataSequenceInOrder", yes_no(rng)),
+    ];
+    // The two burst lengths go together, so half of the seeds choose all of them.
+    if rng.bool() {
+        all.clear();
+    }
+    all.push(("HeaderDigest", digest.to_owned()));
+    all.push(("DataDigest", digest.to_owned()));
+    all
+}
+
+fn link(rng: &mut Rng) -> Link {
+    Link {
+        latency: Duration::from_micros(rng.u64(20..8_000)),
+        jitter: Duration::from_micros([0, 100, 5_000][rng.usize(..3)]),
+        bytes_per_second: [0, 0, 4 << 20, 64 << 20][rng.usize(..4)],
+        segment_bytes: [11, 47, 300, 1460, 9000, 65_536, 65_536, 65_536][rng.usize(..8)],
+        window_bytes: [2048, 64 << 10, 1 << 20][rng.usize(..3)],
+        buffer_bytes: [300, 4096, 64 << 10, 1 << 20][rng.usize(..4)],
+        read_bytes: [17, 1000, 65_536, 1 << 20][rng.usize(..4)],
+        up_dead: false,
+        down_dead: false,
+        dial: Dial::Accept,
+        stuck_until: None,
+        flip_up: false,
+    }
+}
+
+fn workload(rng: &mut Rng, links: &[Link], block_bytes: u32) -> Workload {
+    let clients = [1, 2, 6, 12][rng.usize(..4)];
+    let tiny = links.iter().any(|link| link.segment_bytes < 100 || link.read_bytes < 100);
+    let blocks_max = match (tiny, rng.u8(..4)) {
+        (true, _) => 4096 / u64::from(block_bytes),
+        (false, 0) => 131_072 / u64::from(block_bytes),
+        (false, _) => 32_768 / u64::from(block_bytes),
+    };
+    Workload {
+        clients,
+        writes: [0.2, 0.5, 0.9][rng.usize(..3)],
+        flushes: 0.02,
+        blocks_max,
+        think_max: Duration::from_millis(20) * clients as u32,
+        racy: rng.u8(..4) == 0,
+        drops: [0.0, 0.02, 0.3][rng.usize(..3)],
+        drop_after_max: ms(rng, 1, 2_000),
+    }
+}
+
+fn multipath(rng: &mut Rng) -> mpio::Config {
+    mpio::Config {
+        policy: LoadBalancePolicy::ALL[rng.usize(..LoadBalancePolicy::ALL.len())],
+        round_robin_ios: [1, 16][rng.usize(..2)],
+        io_deadline: ms(rng, 2_000, 40_000),
+        no_path_timeout: ms(rng, 0, 20_000),
+        command_timeout: ms(rng, 300, 6_000),
+        probe_timeout: ms(rng, 300, 4_000),
+        fence_budget: ms(rng, 300, 4_000),
+        fence_pause: ms(rng, 50, 1_000),
+        probe_interval: ms(rng, 500, 5_000),
+        probe_interval_max: Duration::from_secs(8),
+        failed_retry: ms(rng, 200, 2_000),
+        failed_retry_max: Duration::from_secs(8),
+        split_concurrency: rng.usize(1..=8),
+        max_attempts: 128,
+    }
+}

@@ -1,0 +1,170 @@
+//! Clients: each does one I/O after the other and tells the oracle.
+
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex};
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use fastrand::Rng;
+use mpio::{Clock as _, LogicalUnit};
+use scsi::IoBuf;
+
+use crate::clock::SimClock;
+use crate::lock;
+use crate::nexus::SimNexus;
+use crate::oracle::Oracle;
+
+/// The unit under test.
+pub type Unit = LogicalUnit<SimNexus, SimClock>;
+
+/// What clients do.
+#[derive(Debug, Clone)]
+pub struct Workload {
+    /// How many at once.
+    pub clients: usize,
+    /// Share of writes among I/Os.
+    pub writes: f64,
+    /// Share of flushes.
+    pub flushes: f64,
+    /// Longest I/O in blocks.
+    pub blocks_max: u64,
+    /// Longest pause between two I/Os of a client.
+    pub think_max: Duration,
+    /// Writes may overlap others that are under way.
+    pub racy: bool,
+    /// Share of I/Os that are dropped some time.
+    pub drops: f64,
+    /// Longest time until they are.
+    pub drop_after_max: Duration,
+}
+
+/// What a client needs.
+#[derive(Clone)]
+pub struct Bench {
+    /// The unit.
+    pub unit: Unit,
+    /// Time.
+    pub clock: SimClock,
+    /// Who judges.
+    pub oracle: Arc<Mutex<Oracle>>,
+    /// What to do.
+    pub workload: Workload,
+}
+
+impl std::fmt::Debug for Bench {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Bench").finish_non_exhaustive()
+    }
+}
+
+impl Bench {
+    /// One client's life.
+    pub async fn client(self, mut rng: Rng, until: Instant) {
+        while self.clock.now() < until {
+            let pause = self.workload.think_max.mul_f64(rng.f64());
+            self.clock.sleep_until(self.clock.now() + pause).await;
+            let dropped_after = (rng.f64() < self.workload.drops)
+                .then(|| self.workload.drop_after_max.mul_f64(rng.f64() * rng.f64()));
+            let (lba, blocks) = self.range(&mut rng);
+            let kind = rng.f64();
+            if kind < self.workload.writes {
+                let busy = lock(&self.oracle).is_being_written(lba, blocks);
+                if self.workload.racy || !busy {
+                    self.write(lba, blocks, dropped_after).await;
+                }
+            } else if kind < self.workload.writes + self.workload.flushes {
+                self.flush(dropped_after).await;
+            } else {
+                self.read(lba, blocks, dropped_after).await;
+            }
+        }
+    }
+
+    fn range(&self, rng: &mut Rng) -> (u64, u64) {
+        let total = lock(&self.oracle).blocks();
+        let most = self.workload.blocks_max.min(total);
+        let blocks = if rng.u8(..4) == 0 { rng.u64(1..=most) } else { rng.u64(1..=most.min(8)) };
+        (rng.u64(0..=total - blocks), blocks)
+    }
+
+    /// Writes a range; `true` when that was acknowledged.
+    pub async fn write(&self, lba: u64, blocks: u64, dropped_after: Option<Duration>) -> bool {
+        let (id, data) = {
+            let mut oracle = lock(&self.oracle);
+            let bytes = blocks * oracle.block_bytes() as u64;
+            let pieces = bytes > self.unit.geometry().max_transfer_bytes;
+            oracle.begin_write(lba, blocks, pieces)
+        };
+        let offset = lba * self.block_bytes();
+        let result = self.or_drop(self.unit.write_at(offset, data), dropped_after).await;
+        let mut oracle = lock(&self.oracle);
+        match result {
+            Some(result) => {
+                oracle.end_write(id, &result);
+                result.is_ok()
+            }
+            None => {
+                oracle.drop_write(id);
+                false
+            }
+        }
+    }
+
+    /// Reads a range; `true` when there were data.
+    pub async fn read(&self, lba: u64, blocks: u64, dropped_after: Option<Duration>) -> bool {
+        let began = lock(&self.oracle).begin_read();
+        let bytes = (blocks * self.block_bytes()) as usize;
+        let buf = IoBuf::from(vec![0xa5; bytes]);
+        let read = self.unit.read_at(lba * self.block_bytes(), buf);
+        let result = self.or_drop(read, dropped_after).await;
+        let mut oracle = lock(&self.oracle);
+        let Some((result, buf)) = result else {
+            oracle.end_without_data(true);
+            return false;
+        };
+        if buf.len() != bytes {
+            let back = buf.len();
+            oracle.complain(format!("a read of {bytes} bytes gave back {back} bytes of memory"));
+        }
+        match result {
+            Ok(()) => oracle.end_read(began, lba, buf.as_slice()),
+            Err(_) => oracle.end_without_data(false),
+        }
+        result.is_ok()
+    }
+
+    /// Flushes; `true` when that was acknowledged.
+    pub async fn flush(&self, dropped_after: Option<Duration>) -> bool {
+        lock(&self.oracle).begin_read();
+        let result = self.or_drop(self.unit.flush(), dropped_after).await;
+        let mut oracle = lock(&self.oracle);
+        match result {
+            Some(Ok(())) => oracle.end_flush(),
+            Some(Err(_)) => oracle.end_without_data(false),
+            None => oracle.end_without_data(true),
+        }
+        matches!(result, Some(Ok(())))
+    }
+
+    fn block_bytes(&self) -> u64 {
+        lock(&self.oracle).block_bytes() as u64
+    }
+
+    /// Runs an I/O, or drops it after a while.
+    async fn or_drop<F: Future + Send>(&self, io: F, after: Option<Duration>) -> Option<F::Output> {
+        let Some(after) = after else {
+            return Some(io.await);
+        };
+        let mut io = Box::pin(io);
+        let mut sleep = pin!(self.clock.sleep_until(self.clock.now() + after));
+        // Ends with `None` only after at least one poll of the I/O, so that it has begun.
+        std::future::poll_fn(|cx| {
+            if let Poll::Ready(output) = Pin::as_mut(&mut io).poll(cx) {
+                return Poll::Ready(Some(output));
+            }
+            sleep.as_mut().poll(cx).map(|()| None)
+        })
+        .await
+    }
+}
