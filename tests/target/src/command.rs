@@ -44,6 +44,10 @@ impl Target {
             .faults
             .command(command.cdb[0], flat, portal, command.write);
         if let Some(CommandEffect::Reject(reason)) = effect {
+            // Its unsolicited data follow before the initiator can know.
+            if let Some(session) = self.sessions.get_mut(&tsih) {
+                session.note_ended(command.itt);
+            }
             self.reject(now, id, reason, &pdu.header);
             return;
         }

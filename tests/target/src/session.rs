@@ -79,11 +79,16 @@ impl Session {
 
     pub(crate) fn end_task(&mut self, itt: u32) -> Option<Task> {
         let task = self.tasks.remove(&itt)?;
+        self.note_ended(itt);
+        Some(task)
+    }
+
+    /// Data for this tag may still be on their way, without fault of the initiator.
+    pub(crate) fn note_ended(&mut self, itt: u32) {
         if self.ended.len() >= ENDED_KEPT {
             self.ended.pop_front();
         }
         self.ended.push_back(itt);
-        Some(task)
     }
 
     pub(crate) fn attention(&mut self, lun: usize, sense: Sense) {
