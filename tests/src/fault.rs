@@ -204,16 +204,19 @@ pub fn haunting(rng: &mut Rng, run_for: Duration) -> Vec<(Duration, Fault)> {
     let mut at = ms(rng, 50, 800);
     while at < run_for {
         let portal = rng.usize(..2);
-        list.push((
-            at,
-            Fault::Reset {
-                portal,
-                client: true,
-                server: true,
-            },
-        ));
+        let reset = Fault::Reset {
+            portal,
+            client: true,
+            server: true,
+        };
+        list.push((at, reset));
+        // Nobody can log in, so nothing but a fence through elsewhere ends what was left behind.
+        let away = ms(rng, 100, 6_000);
+        list.push((at, Fault::Dial(portal, Dial::Refuse)));
+        list.push((at + away, Fault::Dial(portal, Dial::Accept)));
         at += ms(rng, 200, 2_500);
     }
+    list.sort_by_key(|(at, _)| *at);
     list
 }
 
@@ -375,15 +378,20 @@ impl Plan<'_> {
             opcode::TASK_MANAGEMENT_RESPONSE,
             opcode::ASYNC_MESSAGE,
         ];
-        let opcode = Some(opcodes[self.rng.usize(..opcodes.len())]);
+        let pdu = Some(opcodes[self.rng.usize(..opcodes.len())]);
+        let mut effect = effects[self.rng.usize(..effects.len())].clone();
+        if pdu == Some(opcode::NOP_IN) && effect == PduEffect::Duplicate {
+            // Both would be answered, and rightly.
+            effect = PduEffect::Drop;
+        }
         let fault = PduFault {
             filter: PduFilter {
-                opcode,
+                opcode: pdu,
                 connection: None,
                 portal: self.rng.bool().then_some(portal),
             },
             count: self.count(),
-            effect: effects[self.rng.usize(..effects.len())].clone(),
+            effect,
         };
         self.push(at, Fault::Pdu(fault));
     }

@@ -132,13 +132,20 @@ impl Scenario {
         let mut this = Self::random(seed);
         let rng = &mut Rng::with_seed(seed ^ 0x6057);
         this.target = target(rng, 2, false, this.near_wrap);
-        this.target.execution_delay = ms(rng, 5, 60);
-        this.target.late_execution = Some(ms(rng, 500, 8_000));
+        this.target.execution_delay = ms(rng, 20, 80);
+        this.target.late_execution = Some(ms(rng, 300, 4_000));
+        this.target.luns[0].blocks = rng.u64(16..48);
+        this.target.queue_depth = 64;
+        this.queue_depth = 64;
         this.auth = AuthPolicy::None;
         this.offer = offer(rng, false);
         this.links = (0..2).map(|_| fault::plain_link()).collect();
         this.workload.writes = 0.6;
         this.workload.clients = 8;
+        this.workload.think_max = Duration::from_millis(40);
+        this.mpio.command_timeout = Duration::from_secs(5);
+        this.mpio.no_path_timeout = Duration::from_secs(20);
+        this.mpio.io_deadline = Duration::from_secs(30);
         this.run_for = Duration::from_secs(15);
         this.faults = fault::haunting(rng, this.run_for);
         this

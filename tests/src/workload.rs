@@ -7,7 +7,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
-use mpio::{Clock as _, LogicalUnit};
+use mpio::{Clock as _, IoError, LogicalUnit};
 use scsi::IoBuf;
 
 use crate::clock::SimClock;
@@ -17,6 +17,15 @@ use crate::oracle::Oracle;
 
 /// The unit under test.
 pub type Unit = LogicalUnit<SimNexus, SimClock>;
+
+/// Why an I/O gave nothing.
+#[derive(Debug)]
+pub enum Failed {
+    /// It was given up by its caller.
+    Dropped,
+    /// It failed.
+    Error(Box<IoError>),
+}
 
 /// What clients do.
 #[derive(Debug, Clone)]
@@ -71,12 +80,13 @@ impl Bench {
             if kind < self.workload.writes {
                 let busy = lock(&self.oracle).is_being_written(lba, blocks);
                 if self.workload.racy || !busy {
-                    self.write(lba, blocks, dropped_after).await;
+                    // The oracle was told; clients go on in any case.
+                    let _ = self.write(lba, blocks, dropped_after).await;
                 }
             } else if kind < self.workload.writes + self.workload.flushes {
-                self.flush(dropped_after).await;
+                let _ = self.flush(dropped_after).await;
             } else {
-                self.read(lba, blocks, dropped_after).await;
+                let _ = self.read(lba, blocks, dropped_after).await;
             }
         }
     }
@@ -88,8 +98,16 @@ impl Bench {
         (rng.u64(0..=total - blocks), blocks)
     }
 
-    /// Writes a range; `true` when that was acknowledged.
-    pub async fn write(&self, lba: u64, blocks: u64, dropped_after: Option<Duration>) -> bool {
+    /// Writes a range.
+    ///
+    /// # Errors
+    /// What the unit said.
+    pub async fn write(
+        &self,
+        lba: u64,
+        blocks: u64,
+        dropped_after: Option<Duration>,
+    ) -> Result<(), Failed> {
         let (id, data) = {
             let mut oracle = lock(&self.oracle);
             let bytes = blocks * oracle.block_bytes() as u64;
@@ -102,17 +120,25 @@ impl Bench {
         match result {
             Some(result) => {
                 oracle.end_write(id, &result);
-                result.is_ok()
+                result.map_err(|error| Failed::Error(Box::new(error)))
             }
             None => {
                 oracle.drop_write(id);
-                false
+                Err(Failed::Dropped)
             }
         }
     }
 
-    /// Reads a range; `true` when there were data.
-    pub async fn read(&self, lba: u64, blocks: u64, dropped_after: Option<Duration>) -> bool {
+    /// Reads a range.
+    ///
+    /// # Errors
+    /// What the unit said.
+    pub async fn read(
+        &self,
+        lba: u64,
+        blocks: u64,
+        dropped_after: Option<Duration>,
+    ) -> Result<(), Failed> {
         let began = lock(&self.oracle).begin_read();
         let bytes = (blocks * self.block_bytes()) as usize;
         let buf = IoBuf::from(vec![0xa5; bytes]);
@@ -121,7 +147,7 @@ impl Bench {
         let mut oracle = lock(&self.oracle);
         let Some((result, buf)) = result else {
             oracle.end_without_data(true);
-            return false;
+            return Err(Failed::Dropped);
         };
         if buf.len() != bytes {
             let back = buf.len();
@@ -131,20 +157,31 @@ impl Bench {
             Ok(()) => oracle.end_read(began, lba, buf.as_slice()),
             Err(_) => oracle.end_without_data(false),
         }
-        result.is_ok()
+        result.map_err(|error| Failed::Error(Box::new(error)))
     }
 
-    /// Flushes; `true` when that was acknowledged.
-    pub async fn flush(&self, dropped_after: Option<Duration>) -> bool {
+    /// Flushes.
+    ///
+    /// # Errors
+    /// What the unit said.
+    pub async fn flush(&self, dropped_after: Option<Duration>) -> Result<(), Failed> {
         lock(&self.oracle).begin_read();
         let result = self.or_drop(self.unit.flush(), dropped_after).await;
         let mut oracle = lock(&self.oracle);
         match result {
-            Some(Ok(())) => oracle.end_flush(),
-            Some(Err(_)) => oracle.end_without_data(false),
-            None => oracle.end_without_data(true),
+            Some(Ok(())) => {
+                oracle.end_flush();
+                Ok(())
+            }
+            Some(Err(error)) => {
+                oracle.end_without_data(false);
+                Err(Failed::Error(Box::new(error)))
+            }
+            None => {
+                oracle.end_without_data(true);
+                Err(Failed::Dropped)
+            }
         }
-        matches!(result, Some(Ok(())))
     }
 
     fn block_bytes(&self) -> u64 {

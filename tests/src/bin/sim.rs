@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
 use world::sweep::{self, Summary};
-use world::{Report, Scenario};
+use world::{Report, Sabotage, Scenario};
 
 /// Failures shown in full.
 const SHOWN: usize = 10;
@@ -21,14 +21,21 @@ struct Options {
     from: u64,
     trace: bool,
     haunted: bool,
+    sabotage: bool,
 }
 
 fn main() -> Result<ExitCode> {
     let options = parse(std::env::args().skip(1))?;
-    let make = if options.haunted {
-        Scenario::haunted
-    } else {
-        Scenario::random
+    let make = |seed| {
+        let mut scenario = if options.haunted {
+            Scenario::haunted(seed)
+        } else {
+            Scenario::random(seed)
+        };
+        if options.sabotage {
+            scenario.sabotage = Sabotage::LyingFence;
+        }
+        scenario
     };
     let failures = match options.seed {
         Some(seed) => {
@@ -73,7 +80,8 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Options> {
             "--from" => options.from = number()?,
             "--trace" => options.trace = true,
             "--haunted" => options.haunted = true,
-            _ => bail!("unknown argument {argument}; known: --seeds N, --from N, --seed S, --trace, --haunted"),
+            "--lying-fence" => options.sabotage = true,
+            _ => bail!("unknown argument {argument}; known: --seeds N, --from N, --seed S, --trace, --haunted, --lying-fence"),
         }
     }
     Ok(options)
