@@ -224,7 +224,8 @@ impl Session {
                 index,
                 generation: task.generation,
             };
-            if task.lun == lun && task.stage == Stage::Sent && task.cmd_sn.precedes(reset) {
+            // Also those that were answered meanwhile: the reset ends their tags' quarantine.
+            if task.lun == lun && task.stage != Stage::Pending && task.cmd_sn.precedes(reset) {
                 self.controls.asked.retain(
                     |(_, asked, _)| !matches!(asked, Asked::Abort { key: other, .. } if *other == key),
                 );

@@ -180,6 +180,26 @@ fn a_logical_unit_reset_ends_the_tasks_of_its_unit_only_and_only_the_older_ones(
 }
 
 #[test]
+fn a_reset_frees_the_slot_of_a_task_that_was_answered_before_it() {
+    let mut peer = Peer::up(quiet(), keys(&[]));
+    let key = peer.submit(7, short(test_unit_ready(), 2));
+    let command = peer.one();
+    seconds(&mut peer, 2);
+    let abort = peer.one();
+    let refusal = peer.task_answer(abort.itt(), NOT_SUPPORTED);
+    peer.reply(&[refusal]);
+    let reset = peer.one();
+    let late = peer.answer(command.itt(), 0);
+    peer.reply(&[late]);
+    peer.good(key);
+    assert_eq!(peer.session.take_freed(), 0, "in quarantine");
+    let answer = peer.task_answer(reset.itt(), COMPLETE);
+    peer.reply(&[answer]);
+    assert_eq!(peer.session.take_freed(), 1);
+    peer.assert_clean();
+}
+
+#[test]
 fn a_task_younger_than_the_reset_under_way_is_ended_too() {
     let mut peer = Peer::up(quiet(), keys(&[]));
     let old = peer.submit(7, short(test_unit_ready(), 2));
