@@ -134,7 +134,13 @@ pub struct Net {
 }
 
 impl Pipe {
-    fn transmit(&mut self, now: Instant, link: &Link, stuck: Option<Instant>, rng: &mut Rng) -> bool {
+    fn transmit(
+        &mut self,
+        now: Instant,
+        link: &Link,
+        stuck: Option<Instant>,
+        rng: &mut Rng,
+    ) -> bool {
         let mut moved = false;
         while !self.buffer.is_empty() && self.flight_bytes < link.window_bytes {
             let bytes = rng.usize(1..=link.segment_bytes).min(self.buffer.len());
@@ -156,7 +162,14 @@ impl Pipe {
         moved
     }
 
-    fn depart(&mut self, at: Instant, link: &Link, stuck: Option<Instant>, rng: &mut Rng, item: Item) {
+    fn depart(
+        &mut self,
+        at: Instant,
+        link: &Link,
+        stuck: Option<Instant>,
+        rng: &mut Rng,
+        item: Item,
+    ) {
         let jitter = link.jitter.mul_f64(rng.f64());
         let mut arrival = at + link.latency + jitter;
         for earliest in [stuck, self.last_arrival].into_iter().flatten() {
@@ -310,11 +323,15 @@ impl Net {
             }
             if client {
                 connection.down.buffer.clear();
-                connection.down.depart(now, &link, None, &mut self.rng, Item::End(End::Reset));
+                connection
+                    .down
+                    .depart(now, &link, None, &mut self.rng, Item::End(End::Reset));
             }
             if server {
                 let stuck = link.stuck_until;
-                connection.up.depart(now, &link, stuck, &mut self.rng, Item::End(End::Reset));
+                connection
+                    .up
+                    .depart(now, &link, stuck, &mut self.rng, Item::End(End::Reset));
             }
         }
     }
@@ -387,14 +404,22 @@ impl Net {
             connection.server_open = false;
             connection.down.buffer.clear();
             if !link.down_dead {
-                connection.down.depart(now, link, None, &mut self.rng, Item::End(End::Reset));
+                connection
+                    .down
+                    .depart(now, link, None, &mut self.rng, Item::End(End::Reset));
             }
         } else {
             connection.down.fin = true;
         }
     }
 
-    fn advance_dial(&mut self, now: Instant, id: SocketId, target: &mut Target, trace: &mut Trace) -> bool {
+    fn advance_dial(
+        &mut self,
+        now: Instant,
+        id: SocketId,
+        target: &mut Target,
+        trace: &mut Trace,
+    ) -> bool {
         let Some(connection) = self.connections.get_mut(&id) else {
             return false;
         };
@@ -419,7 +444,13 @@ impl Net {
     }
 
     /// What arrives at the target.
-    fn deliver_up(&mut self, now: Instant, id: SocketId, target: &mut Target, trace: &mut Trace) -> bool {
+    fn deliver_up(
+        &mut self,
+        now: Instant,
+        id: SocketId,
+        target: &mut Target,
+        trace: &mut Trace,
+    ) -> bool {
         let Some(connection) = self.connections.get_mut(&id) else {
             return false;
         };
@@ -498,7 +529,10 @@ impl Net {
             return false;
         };
         let link = &self.links[connection.portal];
-        !link.up_dead && connection.up.transmit(now, link, link.stuck_until, &mut self.rng)
+        !link.up_dead
+            && connection
+                .up
+                .transmit(now, link, link.stuck_until, &mut self.rng)
     }
 
     fn take_down(&mut self, now: Instant, id: SocketId, target: &mut Target) -> bool {
@@ -508,7 +542,9 @@ impl Net {
         let link = &self.links[connection.portal];
         let mut moved = false;
         if let Some(peer) = connection.target.filter(|_| connection.server_open) {
-            let room = link.buffer_bytes.saturating_sub(connection.down.buffer.len());
+            let room = link
+                .buffer_bytes
+                .saturating_sub(connection.down.buffer.len());
             let mut out = Vec::new();
             target.transmit(peer, &mut out, room);
             moved |= !out.is_empty();

@@ -223,7 +223,9 @@ impl Nexus for SimNexus {
         }
         let now = shared.clock.now();
         shared.core().session.want_fence(now, incarnation);
-        shared.wait(budget, |status| status.over >= incarnation).await
+        shared
+            .wait(budget, |status| status.over >= incarnation)
+            .await
     }
 
     async fn settle(&self, incarnation: Incarnation, budget: Duration) -> Result<(), FenceError> {

@@ -87,7 +87,9 @@ enum Fate {
     Acknowledged,
     NotDone,
     /// May have been done; `settled`: cannot run any more.
-    Unknown { settled: bool },
+    Unknown {
+        settled: bool,
+    },
     Dropped,
 }
 
@@ -217,7 +219,10 @@ impl Oracle {
         let write = &mut self.writes[index];
         write.returned = Some(tick);
         let (lba, blocks, began) = (write.lba, write.blocks, write.began);
-        let certain = write.executed.iter().take(usize::try_from(done_blocks).unwrap_or(usize::MAX));
+        let certain = write
+            .executed
+            .iter()
+            .take(usize::try_from(done_blocks).unwrap_or(usize::MAX));
         let missing = certain.filter(|done| !**done).count();
         let any = write.executed.iter().any(|done| *done);
         write.fate = match result {
@@ -240,7 +245,11 @@ impl Oracle {
             Fate::Unknown { .. } | Fate::Open | Fate::Dropped => self.tally.unknown += 1,
         }
         if missing > 0 {
-            let of = if result.is_ok() { "acknowledged" } else { "done_bytes" };
+            let of = if result.is_ok() {
+                "acknowledged"
+            } else {
+                "done_bytes"
+            };
             self.complain(format!(
                 "write {id} ({lba}+{blocks}): {missing} of its blocks never executed ({of})"
             ));
@@ -300,7 +309,9 @@ impl Oracle {
         for (lba, block) in (lba..).zip(data.chunks_exact(self.block_bytes)) {
             let Some(id) = pattern::author(block, lba) else {
                 let head = block.get(..16).unwrap_or_default();
-                self.complain(format!("block {lba}: nobody wrote what was read ({head:02x?}...)"));
+                self.complain(format!(
+                    "block {lba}: nobody wrote what was read ({head:02x?}...)"
+                ));
                 continue;
             };
             if let Err(problem) = self.may_see(id, lba, began) {
@@ -342,7 +353,9 @@ impl Oracle {
             self.tally.late += 1;
         }
         let Some(id) = self.author_of(lba, blocks, hash) else {
-            self.complain(format!("the target executed a write of {lba}+{blocks} that nobody asked for"));
+            self.complain(format!(
+                "the target executed a write of {lba}+{blocks} that nobody asked for"
+            ));
             return;
         };
         let write = &mut self.writes[(id - 1) as usize];
@@ -362,7 +375,9 @@ impl Oracle {
             Fate::Open | Fate::Unknown { settled: false } | Fate::Dropped => None,
         };
         if let Some(verdict) = verdict {
-            self.complain(format!("write {id} ({lba}+{blocks}) was executed {verdict} (late: {late})"));
+            self.complain(format!(
+                "write {id} ({lba}+{blocks}) was executed {verdict} (late: {late})"
+            ));
         }
         let overtaken = (lba..lba + blocks).find(|lba| {
             let floor = self.blocks[*lba as usize].floor_at(tick);
@@ -385,7 +400,8 @@ impl Oracle {
                         return write.hash == hash;
                     }
                     let covered = write.lba <= lba && lba + blocks <= write.lba + write.blocks;
-                    covered && pattern::hash(&pattern::data(*id, lba, blocks, self.block_bytes)) == hash
+                    covered
+                        && pattern::hash(&pattern::data(*id, lba, blocks, self.block_bytes)) == hash
                 })
             })
             .max()

@@ -215,10 +215,13 @@ impl Driver {
         moved
     }
 
-    fn lost(&mut self, now: Instant, reason: Option<String>) {
+    fn lost(&self, now: Instant, reason: Option<String>) {
         let mut core = self.shared.core();
         core.session.handle_lost(now, self.cid, reason);
-        assert!(core.session.has_actions(), "a lost connection is to be closed");
+        assert!(
+            core.session.has_actions(),
+            "a lost connection is to be closed"
+        );
     }
 
     /// Takes all whole PDUs out of the staging memory, and as much payload as there is.
@@ -269,7 +272,13 @@ impl Driver {
     }
 
     /// Goes on with a payload; `false` while bytes of it are missing.
-    fn place(&mut self, now: Instant, core: &mut Core, pdu: DataIn, mut loan: Option<Loan>) -> bool {
+    fn place(
+        &mut self,
+        now: Instant,
+        core: &mut Core,
+        pdu: DataIn,
+        mut loan: Option<Loan>,
+    ) -> bool {
         match &mut loan {
             Some(loan) => {
                 let bytes = self.receiver.place(loan.space());

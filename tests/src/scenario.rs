@@ -14,6 +14,7 @@ use test_target::{Keys, Lun};
 
 use crate::fault::{self, Fault};
 use crate::net::{Dial, Link};
+use crate::schedule;
 use crate::workload::Workload;
 
 /// The target's name.
@@ -90,7 +91,7 @@ impl Scenario {
         let links: Vec<Link> = (0..paths).map(|_| link(rng)).collect();
         let workload = workload(rng, &links, target.luns[0].block_bytes);
         let run_for = Duration::from_millis(rng.u64(2_000..25_000));
-        let faults = fault::schedule(rng, paths, digests, run_for, &target);
+        let faults = schedule::schedule(rng, paths, digests, run_for, &target);
         Self {
             seed,
             offer: offer(rng, digests),
@@ -147,7 +148,7 @@ impl Scenario {
         this.mpio.no_path_timeout = Duration::from_secs(20);
         this.mpio.io_deadline = Duration::from_secs(30);
         this.run_for = Duration::from_secs(15);
-        this.faults = fault::haunting(rng, this.run_for);
+        this.faults = schedule::haunting(rng, this.run_for);
         this
     }
 
@@ -247,10 +248,18 @@ fn target(rng: &mut Rng, paths: usize, digests: bool, near_wrap: bool) -> test_t
         shuffle_r2t: rng.bool(),
         unit_attention_at_login: rng.bool(),
         descriptor_sense: rng.bool(),
-        execution_delay: if rng.bool() { ms(rng, 0, 40) } else { Duration::ZERO },
+        execution_delay: if rng.bool() {
+            ms(rng, 0, 40)
+        } else {
+            Duration::ZERO
+        },
         ping_every: rng.bool().then(|| ms(rng, 200, 5_000)),
         late_execution: rng.bool().then(|| ms(rng, 10, 10_000)),
-        first_stat_sn: if near_wrap { u32::MAX - rng.u32(..40) } else { rng.u32(..) },
+        first_stat_sn: if near_wrap {
+            u32::MAX - rng.u32(..40)
+        } else {
+            rng.u32(..)
+        },
         seed: rng.u64(..),
         ..test_target::Config::default()
     }
@@ -269,7 +278,10 @@ fn offer(rng: &mut Rng, digests: bool) -> Vec<(&'static str, String)> {
     let mut all = vec![
         ("InitialR2T", yes_no(rng)),
         ("ImmediateData", yes_no(rng)),
-        ("MaxRecvDataSegmentLength", size(rng, 512, 1 << 18).to_string()),
+        (
+            "MaxRecvDataSegmentLength",
+            size(rng, 512, 1 << 18).to_string(),
+        ),
         ("MaxBurstLength", max_burst.to_string()),
         ("FirstBurstLength", size(rng, 512, max_burst).to_string()),
         ("MaxOutstandingR2T", [1, 2, 8][rng.usize(..3)].to_string()),
@@ -304,7 +316,9 @@ fn link(rng: &mut Rng) -> Link {
 
 fn workload(rng: &mut Rng, links: &[Link], block_bytes: u32) -> Workload {
     let clients = [1, 2, 6, 12][rng.usize(..4)];
-    let tiny = links.iter().any(|link| link.segment_bytes < 100 || link.read_bytes < 100);
+    let tiny = links
+        .iter()
+        .any(|link| link.segment_bytes < 100 || link.read_bytes < 100);
     let blocks_max = match (tiny, rng.u8(..4)) {
         (true, _) => 4096 / u64::from(block_bytes),
         (false, 0) => 131_072 / u64::from(block_bytes),

@@ -94,7 +94,11 @@ impl Bench {
     fn range(&self, rng: &mut Rng) -> (u64, u64) {
         let total = lock(&self.oracle).blocks();
         let most = self.workload.blocks_max.min(total);
-        let blocks = if rng.u8(..4) == 0 { rng.u64(1..=most) } else { rng.u64(1..=most.min(8)) };
+        let blocks = if rng.u8(..4) == 0 {
+            rng.u64(1..=most)
+        } else {
+            rng.u64(1..=most.min(8))
+        };
         (rng.u64(0..=total - blocks), blocks)
     }
 
@@ -115,7 +119,9 @@ impl Bench {
             oracle.begin_write(lba, blocks, pieces)
         };
         let offset = lba * self.block_bytes();
-        let result = self.or_drop(self.unit.write_at(offset, data), dropped_after).await;
+        let result = self
+            .or_drop(self.unit.write_at(offset, data), dropped_after)
+            .await;
         let mut oracle = lock(&self.oracle);
         match result {
             Some(result) => {
@@ -151,7 +157,9 @@ impl Bench {
         };
         if buf.len() != bytes {
             let back = buf.len();
-            oracle.complain(format!("a read of {bytes} bytes gave back {back} bytes of memory"));
+            oracle.complain(format!(
+                "a read of {bytes} bytes gave back {back} bytes of memory"
+            ));
         }
         match result {
             Ok(()) => oracle.end_read(began, lba, buf.as_slice()),

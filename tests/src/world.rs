@@ -95,7 +95,7 @@ impl World {
         let oracle = Oracle::new(lun.blocks, lun.block_bytes as usize);
         let net = Net::new(scenario.links.clone(), scenario.seed);
         let mut this = Self {
-            clock: clock.clone(),
+            clock,
             executor: Executor::default(),
             net,
             drivers: Vec::new(),
@@ -157,7 +157,13 @@ impl World {
         self.work(&bench);
         let now = self.clock.now();
         let links = self.scenario.links.clone();
-        fault::heal(now, &links, &mut self.net, &mut self.target, &mut self.trace);
+        fault::heal(
+            now,
+            &links,
+            &mut self.net,
+            &mut self.target,
+            &mut self.trace,
+        );
         self.run_until(now + RECOVERY, |_| false);
         self.sabotage();
         self.check_recovered(&unit);
@@ -229,7 +235,10 @@ impl World {
         if topology.held_ranges > 0 {
             let held = topology.held_ranges;
             // A write that was dropped and settled itself is let go when somebody asks.
-            self.trace.note(self.clock.now(), format_args!("{held} ranges are still held"));
+            self.trace.note(
+                self.clock.now(),
+                format_args!("{held} ranges are still held"),
+            );
         }
         for path in topology.paths {
             if path.state != PathState::Active {
@@ -251,7 +260,11 @@ impl World {
             let blocks = lock(&bench.oracle).blocks();
             // No longer than what clients do: a slow way may need too long for more.
             let step = bench.workload.blocks_max.clamp(1, blocks);
-            let pieces = || (0..blocks).step_by(step as usize).map(|lba| (lba, step.min(blocks - lba)));
+            let pieces = || {
+                (0..blocks)
+                    .step_by(step as usize)
+                    .map(|lba| (lba, step.min(blocks - lba)))
+            };
             let note = |done: Result<(), Failed>, what| {
                 if let Err(failed) = done {
                     lock(&result).push(format!("{what}: {failed:?}"));
@@ -271,7 +284,10 @@ impl World {
             }
             note(bench.flush(None).await, "a flush");
             for (lba, blocks) in pieces() {
-                note(bench.read(lba, blocks, None).await, "reading everything again");
+                note(
+                    bench.read(lba, blocks, None).await,
+                    "reading everything again",
+                );
             }
         });
         let limit = self.clock.now() + CALM_IO;
@@ -302,7 +318,9 @@ impl World {
         self.run_until(limit, |world| world.busy_slots() == 0);
         let busy = self.busy_slots();
         if busy > 0 {
-            self.complain(format!("{busy} command slots are never freed"));
+            let sessions: Vec<_> = self.drivers.iter().map(Driver::shared).collect();
+            let sessions = format!("{sessions:?}");
+            self.complain(format!("{busy} command slots are never freed: {sessions}"));
         }
         let now = self.clock.now();
         for driver in &self.drivers {
@@ -340,7 +358,10 @@ impl World {
         }
         for session in self.target.sessions() {
             if !session.connections.is_empty() {
-                problems.push(format!("session {} is still open at the target", session.tsih));
+                problems.push(format!(
+                    "session {} is still open at the target",
+                    session.tsih
+                ));
             }
         }
         for problem in problems {

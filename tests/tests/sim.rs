@@ -22,7 +22,11 @@ fn noticed(sabotage: Sabotage, seeds: u64, make: fn(u64) -> Scenario) -> usize {
         sabotage,
         ..make(seed)
     });
-    println!("{sabotage:?}: {} of {seeds}\n{}", summary.failures.len(), describe(&summary));
+    println!(
+        "{sabotage:?}: {} of {seeds}\n{}",
+        summary.failures.len(),
+        describe(&summary)
+    );
     summary.failures.len()
 }
 
@@ -42,7 +46,11 @@ fn a_seed_is_one_run_and_no_other() {
     for seed in 1000..1010 {
         let first = run(Scenario::random(seed), false);
         let second = run(Scenario::random(seed), false);
-        assert_eq!((first.hash, first.events), (second.hash, second.events), "seed {seed}");
+        assert_eq!(
+            (first.hash, first.events),
+            (second.hash, second.events),
+            "seed {seed}"
+        );
         assert!(first.events > 100);
         hashes.push(first.hash);
     }

@@ -47,7 +47,11 @@ fn main() -> Result<ExitCode> {
                 report.hash
             );
             println!("{:?}", report.tally);
-            if report.problems.is_empty() { Vec::new() } else { vec![report] }
+            if report.problems.is_empty() {
+                Vec::new()
+            } else {
+                vec![report]
+            }
         }
         None => {
             let summary = sweep::sweep(options.from, options.seeds.unwrap_or(1000), make);
@@ -71,7 +75,9 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Options> {
     let mut options = Options::default();
     while let Some(argument) = arguments.next() {
         let mut number = || -> Result<u64> {
-            let value = arguments.next().with_context(|| format!("{argument} needs a number"))?;
+            let value = arguments
+                .next()
+                .with_context(|| format!("{argument} needs a number"))?;
             value.parse().with_context(|| format!("{argument} {value}"))
         };
         match argument.as_str() {
@@ -81,7 +87,9 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Options> {
             "--trace" => options.trace = true,
             "--haunted" => options.haunted = true,
             "--lying-fence" => options.sabotage = true,
-            _ => bail!("unknown argument {argument}; known: --seeds N, --from N, --seed S, --trace, --haunted, --lying-fence"),
+            _ => bail!(
+                "unknown argument {argument}; known: --seeds N, --from N, --seed S, --trace, --haunted, --lying-fence"
+            ),
         }
     }
     Ok(options)
