@@ -3,13 +3,14 @@
 //! Swarm testing: a seed does not switch everything on a little, but a random subset of things on
 //! fully, so that faults cannot hide each other.
 
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 use auth::{Chap, ChapCredentials, MutualCredentials, Secret};
 use fastrand::Rng;
 use iscsi::login::AuthPolicy;
 use iscsi::session::{Backoff, Keepalive, Timeouts};
-use mpio::LoadBalancePolicy;
+use mpio::{LoadBalancePolicy, PathSettings, Tuning};
 use test_target::{Keys, Lun};
 
 use crate::fault::{self, Fault};
@@ -64,6 +65,8 @@ pub struct Scenario {
     pub direct_bytes: usize,
     /// Multipath.
     pub mpio: mpio::Config,
+    /// Each path's part in it.
+    pub settings: Vec<PathSettings>,
     /// The ways to the portals, before any fault.
     pub links: Vec<Link>,
     /// What clients do.
@@ -117,6 +120,7 @@ impl Scenario {
             staging_bytes: [4096, 16 << 10, 64 << 10][rng.usize(..3)],
             direct_bytes: [512, 4096, 64 << 10][rng.usize(..3)],
             mpio: multipath(rng),
+            settings: (0..paths).map(|_| settings(rng)).collect(),
             target,
             links,
             workload,
@@ -141,6 +145,7 @@ impl Scenario {
         this.auth = AuthPolicy::None;
         this.offer = offer(rng, false);
         this.links = (0..2).map(|_| fault::plain_link()).collect();
+        this.settings = vec![PathSettings::default(); 2];
         this.workload.writes = 0.6;
         this.workload.clients = 8;
         this.workload.think_max = Duration::from_millis(40);
@@ -336,10 +341,27 @@ fn workload(rng: &mut Rng, links: &[Link], block_bytes: u32) -> Workload {
     }
 }
 
+fn settings(rng: &mut Rng) -> PathSettings {
+    PathSettings {
+        preferred: rng.bool(),
+        standby: rng.bool(),
+        weight: rng.u32(..3),
+        throughput: rng.u8(..3),
+    }
+}
+
 fn multipath(rng: &mut Rng) -> mpio::Config {
     mpio::Config {
         policy: LoadBalancePolicy::ALL[rng.usize(..LoadBalancePolicy::ALL.len())],
-        round_robin_ios: [1, 16][rng.usize(..2)],
+        tuning: Tuning {
+            round_robin_ios: [1, 16][rng.usize(..2)],
+            round_robin_bytes: NonZeroU64::new([0, 20_000][rng.usize(..2)]),
+            least_blocks_bytes: [0, 64 << 10][rng.usize(..2)],
+            lba_region_exponent: rng.u8(0..6),
+            latency_interval: ms(rng, 100, 5_000),
+            latency_ios: rng.u32(1..10),
+            ..Tuning::default()
+        },
         io_deadline: ms(rng, 2_000, 40_000),
         no_path_timeout: ms(rng, 0, 20_000),
         command_timeout: ms(rng, 300, 6_000),

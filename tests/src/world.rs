@@ -7,7 +7,7 @@ use fastrand::Rng;
 use iscsi::name::{IscsiName, Isid, Portal};
 use iscsi::session::{Session, SessionConfig};
 use iscsi::text::Offer;
-use mpio::{Clock as _, LogicalUnit, Maintenance, PathSpec, PathState};
+use mpio::{Clock as _, LogicalUnit, Maintenance, PathSettings, PathSpec, PathState};
 use test_target::Target;
 
 use crate::clock::{SimClock, base};
@@ -180,17 +180,19 @@ impl World {
         let slot: Slot = Arc::default();
         let result = Arc::clone(&slot);
         let (clock, config) = (self.clock.clone(), self.scenario.mpio.clone());
-        let nexuses: Vec<SimNexus> = self
+        let nexuses: Vec<(SimNexus, PathSettings)> = self
             .drivers
             .iter()
             .map(|driver| SimNexus(Arc::clone(driver.shared())))
+            .zip(self.scenario.settings.clone())
             .collect();
         let assemble = self.executor.spawn(async move {
             loop {
-                let specs = nexuses.iter().map(|nexus| PathSpec {
+                let specs = nexuses.iter().map(|(nexus, settings)| PathSpec {
                     nexus: nexus.clone(),
                     portal_group: None,
                     label: String::new(),
+                    settings: *settings,
                 });
                 let made = LogicalUnit::assemble(specs.collect(), config.clone(), clock.clone());
                 if let Ok(made) = made.await {
