@@ -7,6 +7,7 @@
 //! Everything here is plain data: no I/O, no clock, no runtime. Every parser takes bytes a device
 //! chose and never reads outside them.
 
+pub mod alua;
 mod be;
 pub mod buf;
 pub mod capacity;
@@ -16,17 +17,19 @@ pub mod inquiry;
 pub mod lun;
 pub mod mode;
 pub mod nexus;
+pub mod reservation;
 pub mod sense;
 pub mod status;
 mod text;
 pub mod vpd;
 
+pub use alua::{AccessState, TargetPortGroup, TargetPortGroups};
 pub use buf::IoBuf;
 pub use bytes::Bytes;
 pub use capacity::{Blocks, Capacity, Lba};
 pub use cdb::block::RwOptions;
 pub use cdb::media::{LbaRange, MediaAccess};
-pub use cdb::primary::{ModeSense, SelectReport};
+pub use cdb::primary::{ModeSense, PersistentReserveIn, SelectReport};
 pub use cdb::{Cdb, Direction, TaskAttribute};
 pub use error::ParseError;
 pub use inquiry::Inquiry;
@@ -36,5 +39,6 @@ pub use nexus::{
     Certainty, Command, Completion, DataPhase, DeliveryError, DeliveryErrorKind, FenceError,
     Incarnation, Nexus, NexusState, Outcome, Residual, ScsiAnswer,
 };
+pub use reservation::{PersistentReserveOut, ReservationKey, ReservationType, TransportId};
 pub use sense::{AdditionalSense, SenseData, SenseKey};
 pub use status::Status;

@@ -42,6 +42,19 @@ impl PageControl {
     }
 }
 
+/// What PERSISTENT RESERVE IN asks for (service action).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum PersistentReserveIn {
+    /// 00h: the keys of all registrations.
+    ReadKeys,
+    /// 01h: the reservation, if there is one.
+    ReadReservation,
+    /// 02h: what the device knows of persistent reservations.
+    ReportCapabilities,
+    /// 03h: each registration with its I_T nexus.
+    ReadFullStatus,
+}
+
 /// What MODE SENSE asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ModeSense {
@@ -126,6 +139,45 @@ impl Cdb {
         let [high, low] = allocation.to_be_bytes();
         Self::fixed([0x5a, dbd, page, what.subpage, 0, 0, 0, high, low, 0])
     }
+
+    /// REPORT TARGET PORT GROUPS (A3h/0Ah, SPC-4 §6.37); `extended` asks for the header that
+    /// tells how long an implicit transition takes. Read the answer with
+    /// [`crate::alua::TargetPortGroups`]. Old devices refuse `extended` (ILLEGAL REQUEST,
+    /// INVALID FIELD IN CDB).
+    #[must_use]
+    pub fn report_target_port_groups(extended: bool, allocation: u32) -> Self {
+        let action = 0x0a | u8::from(extended) << 5;
+        let [a, b, c, d] = allocation.to_be_bytes();
+        Self::fixed([0xa3, action, 0, 0, 0, 0, a, b, c, d, 0, 0])
+    }
+
+    /// SET TARGET PORT GROUPS (A4h/0Ah, SPC-4 §6.45), whose data
+    /// [`crate::alua::set_target_port_groups`] makes.
+    #[must_use]
+    pub fn set_target_port_groups(parameter_bytes: u32) -> Self {
+        let [a, b, c, d] = parameter_bytes.to_be_bytes();
+        Self::fixed([0xa4, 0x0a, 0, 0, 0, 0, a, b, c, d, 0, 0])
+    }
+
+    /// PERSISTENT RESERVE IN (5Eh, SPC-4 §6.15). [`crate::reservation`] reads the answers.
+    #[must_use]
+    pub fn persistent_reserve_in(what: PersistentReserveIn, allocation: u16) -> Self {
+        let action = match what {
+            PersistentReserveIn::ReadKeys => 0,
+            PersistentReserveIn::ReadReservation => 1,
+            PersistentReserveIn::ReportCapabilities => 2,
+            PersistentReserveIn::ReadFullStatus => 3,
+        };
+        let [high, low] = allocation.to_be_bytes();
+        Self::fixed([0x5e, action, 0, 0, 0, 0, 0, high, low, 0])
+    }
+
+    /// PERSISTENT RESERVE OUT (5Fh, SPC-4 §6.16), for
+    /// [`crate::reservation::PersistentReserveOut`]. `kind` is SCOPE and TYPE.
+    pub(crate) fn persistent_reserve_out(action: u8, kind: u8, parameter_bytes: u32) -> Self {
+        let [a, b, c, d] = parameter_bytes.to_be_bytes();
+        Self::fixed([0x5f, action & 0x1f, kind, 0, 0, a, b, c, d, 0])
+    }
 }
 
 #[cfg(test)]
@@ -166,6 +218,37 @@ mod tests {
         assert_eq!(
             Cdb::mode_sense_10(what, 0x0200).as_slice(),
             [0x5a, 0, 0x4a, 1, 0, 0, 0, 2, 0, 0]
+        );
+    }
+
+    #[test]
+    fn groups_and_reservations() {
+        assert_eq!(
+            Cdb::report_target_port_groups(false, 0x0102_0304).as_slice(),
+            [0xa3, 0x0a, 0, 0, 0, 0, 1, 2, 3, 4, 0, 0]
+        );
+        assert_eq!(
+            Cdb::report_target_port_groups(true, 0x400).as_slice(),
+            [0xa3, 0x2a, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0]
+        );
+        assert_eq!(
+            Cdb::set_target_port_groups(12).as_slice(),
+            [0xa4, 0x0a, 0, 0, 0, 0, 0, 0, 0, 12, 0, 0]
+        );
+        for (what, action) in [
+            (PersistentReserveIn::ReadKeys, 0),
+            (PersistentReserveIn::ReadReservation, 1),
+            (PersistentReserveIn::ReportCapabilities, 2),
+            (PersistentReserveIn::ReadFullStatus, 3),
+        ] {
+            assert_eq!(
+                Cdb::persistent_reserve_in(what, 0x1234).as_slice(),
+                [0x5e, action, 0, 0, 0, 0, 0, 0x12, 0x34, 0]
+            );
+        }
+        assert_eq!(
+            Cdb::persistent_reserve_out(7, 0x05, 0x0a0b_0c0d).as_slice(),
+            [0x5f, 7, 5, 0, 0, 0x0a, 0x0b, 0x0c, 0x0d, 0]
         );
     }
 }
