@@ -67,7 +67,8 @@ pub(crate) async fn run<N: Nexus, C: Clock>(
             Step::Send { stay, avoid } => {
                 let held = request.alters.map(|range| unit.holds.in_the_way(range));
                 if let Some(standing @ (Standing::Held | Standing::Hopeless)) = held {
-                    attempt.range_held(now, standing == Standing::Hopeless);
+                    let hopeless = standing == Standing::Hopeless;
+                    attempt.range_held(now, hopeless, unit.outage_ends());
                     continue;
                 }
                 match unit.pick(stay, avoid, io_of(unit, request, &data), now) {
@@ -91,7 +92,14 @@ pub(crate) async fn run<N: Nexus, C: Clock>(
                 match hold.map_or(Standing::Free, |hold| unit.holds.standing(hold)) {
                     Standing::Free => attempt.fenced(now),
                     Standing::Hopeless => attempt.not_fenceable(),
-                    Standing::Held => now = wait(unit, &mut attempt, seen, until).await,
+                    // Without any path for too long, as for every other I/O.
+                    Standing::Held if unit.outage_ends().is_some_and(|end| end <= now) => {
+                        attempt.not_fenceable();
+                    }
+                    Standing::Held => {
+                        let until = unit.outage_ends().map_or(until, |end| end.min(until));
+                        now = wait(unit, &mut attempt, seen, until).await;
+                    }
                 }
             }
             Step::Sleep(until) | Step::AwaitChange(until) => {

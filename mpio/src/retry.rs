@@ -318,12 +318,18 @@ impl Attempt {
     }
 
     /// An uncertain write holds a range that this one touches.
-    /// `hopeless`: it always will.
-    pub(crate) fn range_held(&mut self, now: Instant, hopeless: bool) {
-        self.state = if hopeless || now >= self.deadline {
+    /// `hopeless`: it always will. `outage_ends`: no path is usable, and until then one may come.
+    pub(crate) fn range_held(
+        &mut self,
+        now: Instant,
+        hopeless: bool,
+        outage_ends: Option<Instant>,
+    ) {
+        let until = outage_ends.map_or(self.deadline, |end| end.min(self.deadline));
+        self.state = if hopeless || now >= until {
             State::Failed(IoErrorKind::RangeHeld)
         } else {
-            State::AwaitRange(self.deadline)
+            State::AwaitRange(until)
         };
     }
 

@@ -99,8 +99,21 @@ impl<N: Nexus, C: Clock> Unit<N, C> {
         {
             return Pick::Path(Arc::clone(&entry.path), life);
         }
+        // A gate may shut between the look and the choice; then another path is chosen.
+        for _ in 0..MAX_PATHS {
+            match self.pick_once(&table, avoid, io, now) {
+                Some(pick) => return pick,
+                None => std::hint::spin_loop(),
+            }
+        }
+        Pick::Nowhere(table.every)
+    }
+
+    /// `None`: the chosen path's gate had just been shut.
+    fn pick_once(&self, table: &Table<N>, avoid: PathSet, io: Io, now: Instant) -> Option<Pick<N>> {
         // Suspect paths only when no other is left.
         let mut avoided = false;
+        let mut shut = false;
         for wanted in [PathState::Active, PathState::Suspect] {
             let mut views = SmallVec::<[PathView; MAX_PATHS]>::new();
             for entry in &table.entries {
@@ -120,11 +133,15 @@ impl<N: Nexus, C: Clock> Unit<N, C> {
                     speed: self.selector.speed(&entry.path.history),
                 });
             }
-            if let Some(picked) = self.choose(&table, &views, io, now) {
-                return picked;
+            shut |= !views.is_empty();
+            if let Some(pick) = self.choose(table, &views, io, now) {
+                return Some(pick);
             }
         }
-        if avoided {
+        if shut {
+            return None;
+        }
+        Some(if avoided {
             Pick::OnlyAvoided
         } else if table
             .entries
@@ -134,7 +151,7 @@ impl<N: Nexus, C: Clock> Unit<N, C> {
             Pick::Never
         } else {
             Pick::Nowhere(table.every)
-        }
+        })
     }
 
     fn choose(
@@ -213,6 +230,13 @@ impl<N: Nexus, C: Clock> Unit<N, C> {
         });
         self.note_outage();
         self.changes.raise();
+    }
+
+    /// While no path is usable: when I/O stops waiting for one.
+    pub(crate) fn outage_ends(&self) -> Option<Instant> {
+        let since = (*lock(&self.outage))?;
+        // What cannot be expressed is never.
+        since.checked_add(self.config.no_path_timeout)
     }
 
     fn note_outage(&self) {

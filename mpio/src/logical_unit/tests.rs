@@ -254,6 +254,26 @@ fn a_write_that_cannot_be_fenced_ends_unknown_at_its_deadline() {
 }
 
 #[test]
+fn without_any_path_an_uncertain_write_waits_no_longer_than_others() {
+    let bench = Bench::new(1);
+    let unit = bench.assemble(Config {
+        no_path_timeout: Duration::from_secs(7),
+        ..Config::default()
+    });
+    bench.script(0, &[GHOST]);
+    bench.paths[0].set(|inner| inner.fence_error = Some(FenceError::Unreachable));
+    let error = bench.write(&unit, 0, 3).unwrap_err();
+    assert_eq!(error.kind, IoErrorKind::NotFenced);
+    assert_eq!(error.outcome, OutcomeCertainty::Unknown);
+    assert_eq!(bench.now().as_secs(), 7);
+    // Its range stays held all the same, and nothing else is written there.
+    let error = bench.write(&unit, 0, 4).unwrap_err();
+    assert_eq!(error.kind, IoErrorKind::RangeHeld);
+    assert_eq!(error.outcome, OutcomeCertainty::NotDone);
+    assert_eq!(bench.now().as_secs(), 7);
+}
+
+#[test]
 fn the_range_of_an_uncertain_write_stays_held_and_others_go_on() {
     let bench = Bench::new(2);
     let unit = bench.failover();

@@ -347,13 +347,19 @@ fn attempts_are_bounded() {
 #[test]
 fn a_held_range_is_waited_for_until_the_deadline() {
     let mut it = attempt(Replay::AfterFence);
-    it.range_held(at(5), false);
+    it.range_held(at(5), false, None);
     assert_eq!(it.step(), Step::AwaitChange(at(60_000)));
     it.woken(at(60_000));
-    it.range_held(at(60_000), false);
+    it.range_held(at(60_000), false, None);
     assert_eq!(done(it), Err(IoErrorKind::RangeHeld));
     let mut it = attempt(Replay::AfterFence);
-    it.range_held(at(5), true);
+    it.range_held(at(5), true, None);
+    assert_eq!(done(it), Err(IoErrorKind::RangeHeld));
+    let mut it = attempt(Replay::AfterFence);
+    it.range_held(at(5), false, Some(at(900)));
+    assert_eq!(it.step(), Step::AwaitChange(at(900)));
+    it.woken(at(900));
+    it.range_held(at(900), false, Some(at(900)));
     assert_eq!(done(it), Err(IoErrorKind::RangeHeld));
 }
 
