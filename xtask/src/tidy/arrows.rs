@@ -37,7 +37,7 @@ const ARROWS: &[Arrows] = &[
     Arrows {
         package: ISCSI,
         uses: &[AUTH, SCSI],
-        tests_use: &[],
+        tests_use: &[TARGET],
     },
     // Never `iscsi`: the two meet in `scsi::Nexus`, so multipath can carry other transports.
     Arrows {
@@ -70,6 +70,11 @@ const ARROWS: &[Arrows] = &[
         package: "iscsi-interop",
         uses: &[INITIATOR, TARGET],
         tests_use: &[INITIATOR, ISCSI, SCSI],
+    },
+    Arrows {
+        package: "iscsi-bench",
+        uses: &[INITIATOR],
+        tests_use: &[],
     },
     Arrows {
         package: "xtask",

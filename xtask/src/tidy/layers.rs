@@ -32,7 +32,7 @@ const LAYERS: &[Layers] = &[
     Layers {
         crate_dir: "mpio",
         rows: &[
-            &["clock", "identity", "signal", "stats"],
+            &["clock", "history", "identity", "signal", "stats"],
             &["path"],
             &["select"],
             &["classify", "config", "error"],
