@@ -246,3 +246,67 @@ fn tshark_reads_our_responses() {
         ]),
     ]);
 }
+
+/// A command with immediate data, told apart from the others by its tag.
+fn command_with(itt: u32, cdb: &Cdb, payload: &[u8]) -> Vec<u8> {
+    let data_bytes = u32::try_from(payload.len()).unwrap();
+    let bhs = ScsiCommand {
+        read: payload.is_empty(),
+        write: !payload.is_empty(),
+        itt: Itt(itt),
+        expected_data_bytes: data_bytes.max(1024),
+        cdb: ahs::cdb_head(cdb),
+        ..plain_command()
+    };
+    with_data(bhs.encode(data(data_bytes)), payload)
+}
+
+fn reserve(itt: u32, out: &scsi::PersistentReserveOut) -> Vec<u8> {
+    let (cdb, parameters) = out.to_command();
+    command_with(itt, &cdb, &parameters)
+}
+
+/// Our PERSISTENT RESERVE commands; tshark has no dissector for target port groups.
+#[test]
+#[rustfmt::skip]
+#[ignore = "needs tshark; cargo xtask test runs it"]
+fn tshark_reads_our_reservations() {
+    use scsi::reservation::{PersistentReserveOut as Out, Registration};
+    use scsi::{PersistentReserveIn, ReservationKey, ReservationType, TransportId};
+
+    let (key, new) = (ReservationKey(0x0102_0304_0506_0708), ReservationKey(0x1112_1314_1516_1718));
+    let to = TransportId::iscsi("iqn.1993-08.org.x:a", Some([0, 2, 0x3d, 0, 0, 2])).unwrap();
+    let with = Registration { persist: true, all_target_ports: true };
+    let kind = ReservationType::ExclusiveAccessRegistrantsOnly;
+    let full_status = Cdb::persistent_reserve_in(PersistentReserveIn::ReadFullStatus, 1024);
+    check("reservations", "40000,3260", &[
+        (reserve(1, &Out::Register { key, new, with, also: vec![to.clone()] }), &[
+            ("scsi_sbc.opcode", "0x5f"), ("scsi.persresvout.svcaction", "0"),
+            ("scsi.cdb.paramlen16", "72"),
+            ("scsi.persresv.reskey", "0102030405060708"),
+            ("scsi.persresv.sareskey", "1112131415161718"),
+            ("scsi.persresv.control.spec_i_pt", "1"), ("scsi.persresv.control.all_tg_pt", "1"),
+            ("scsi.persresv.control.aptpl", "1"),
+        ]),
+        (reserve(2, &Out::Reserve { key, kind }), &[
+            ("scsi.persresvout.svcaction", "1"), ("scsi.persresv.scope", "0"),
+            ("scsi.persresv.type", "6"), ("scsi.cdb.paramlen16", "24"),
+            ("scsi.persresv.reskey", "0102030405060708"),
+        ]),
+        (reserve(3, &Out::PreemptAndAbort { key, victim: new, kind }), &[
+            ("scsi.persresvout.svcaction", "5"), ("scsi.persresv.type", "6"),
+            ("scsi.persresv.sareskey", "1112131415161718"),
+        ]),
+        (reserve(4, &Out::RegisterAndMove {
+            key, new, unregister: true, persist: false, target_port: 515, to, kind,
+        }), &[
+            ("scsi.persresvout.svcaction", "7"), ("scsi.persresv.control.unreg", "1"),
+            ("scsi.persresv.control.aptpl", "0"), ("scsi.persresv.rel_tpi", "515"),
+            ("scsi.persresv.transportid_len", "44"),
+        ]),
+        (command_with(5, &full_status, b""), &[
+            ("scsi_sbc.opcode", "0x5e"), ("scsi.persresvin.svcaction", "3"),
+            ("scsi.cdb.alloclen16", "1024"),
+        ]),
+    ]);
+}
