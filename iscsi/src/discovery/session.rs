@@ -159,6 +159,12 @@ impl DiscoverySession {
         self.fallback.as_ref()
     }
 
+    /// Whether the login has not ended yet.
+    #[must_use]
+    pub const fn is_logging_in(&self) -> bool {
+        matches!(self.state, State::Login(_))
+    }
+
     /// The stage in words, for messages.
     #[must_use]
     pub fn stage(&self) -> &'static str {

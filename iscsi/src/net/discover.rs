@@ -115,16 +115,24 @@ async fn attempt(
                 }
             }
             match stream.read(receiver.space()).await.map_err(lost)? {
-                // Some targets close instead of answering a Logout.
-                0 => {
-                    return session
-                        .take_targets_early()
-                        .ok_or(ConnectErrorKind::Lost(LossReason::ClosedByTarget));
-                }
+                0 => return closed(session),
                 bytes => receiver.filled(bytes),
             }
         }
     }
+}
+
+/// The target closed the connection. Some do so instead of answering a Logout.
+fn closed(session: &mut DiscoverySession) -> Result<Vec<DiscoveredTarget>, ConnectErrorKind> {
+    let reason = if session.is_logging_in() {
+        LossReason::ClosedInLogin {
+            stage: session.stage(),
+        }
+    } else {
+        LossReason::ClosedByTarget
+    };
+    let targets = session.take_targets_early();
+    targets.ok_or(ConnectErrorKind::Lost(reason))
 }
 
 async fn send(

@@ -130,6 +130,16 @@ pub enum LossReason {
     /// The target closed the connection.
     #[error("the target closed the connection")]
     ClosedByTarget,
+    /// The target closed the connection in the middle of the login, without a status. Some refuse
+    /// initiators in this way; LIO does when it demands CHAP and the initiator offers none.
+    #[error(
+        "the target closed the connection in stage {stage} instead of answering; it may demand CHAP \
+         or not know this initiator"
+    )]
+    ClosedInLogin {
+        /// Where it stood.
+        stage: &'static str,
+    },
     /// No connection within the time allowed.
     #[error("no connection within {0:?}")]
     ConnectTimeout(std::time::Duration),

@@ -193,7 +193,13 @@ impl Session {
     /// The peer closed the connection, or the network broke it (`reason`).
     pub fn handle_lost(&mut self, now: Instant, cid: Cid, reason: Option<String>) {
         if cid == self.connection.cid {
-            let reason = reason.map_or(LossReason::ClosedByTarget, LossReason::Transport);
+            let reason = match (reason, &self.phase) {
+                (Some(reason), _) => LossReason::Transport(reason),
+                (None, Phase::LoggingIn { login, .. }) => LossReason::ClosedInLogin {
+                    stage: login.stage(),
+                },
+                (None, _) => LossReason::ClosedByTarget,
+            };
             self.lose(now, reason);
         }
     }

@@ -237,6 +237,22 @@ fn a_connection_and_a_login_that_never_end_are_bounded() {
     ));
 }
 
+/// A refusal without a status is still something else than a portal nobody answers at.
+#[test]
+fn a_target_that_closes_in_the_middle_of_a_login_is_named_for_it() {
+    let mut peer = Peer::new(config());
+    peer.connected();
+    peer.one();
+    let (now, cid) = (peer.now, peer.cid);
+    peer.session.handle_lost(now, cid, None);
+    peer.act();
+    let snapshot = peer.session.snapshot();
+    let Some((_, LossReason::ClosedInLogin { stage })) = snapshot.last_failure else {
+        panic!("{:?}", snapshot.last_failure);
+    };
+    assert_eq!(stage, "SecurityNegotiation");
+}
+
 /// A redirection in answer to the first Login Request.
 fn redirect(peer: &mut Peer, detail: u8, to: &str) {
     let request = first_request(peer);
