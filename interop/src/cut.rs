@@ -1,7 +1,7 @@
 //! Breaking and mending the way to one portal, with nftables.
 //!
-//! Portals have addresses of their own (127.0.0.1, 127.0.0.2, `::1`), so a rule in the test's own
-//! namespace hits one portal and nothing else. Two ways of breaking:
+//! Portals have addresses of their own (127.0.0.1, 127.0.0.2, `::1`, or those of a virtual machine),
+//! so a rule in the test's own namespace hits one portal and nothing else. Two ways of breaking:
 //!
 //! - [`Cut::refuse`]: every packet to the portal is answered with a TCP reset. Established
 //!   connections die with ECONNRESET at the initiator's next packet and new ones are refused, while
@@ -61,10 +61,12 @@ impl Cut {
             .with_context(|| format!("{portal} is no address"))?;
         let family = if address.is_ipv6() { "ip6" } else { "ip" };
         let (ip, port) = (address.ip(), address.port());
+        let hook = way_to(address);
         let table = format!("cut_{:x}", checksum(portal));
         let rules = format!(
-            "table inet {table} {{ chain input {{ type filter hook input priority 0; \
-             {family} daddr {ip} tcp dport {port} {to}; \
+            "table inet {table} {{ chain to {{ type filter hook {hook} priority 0; \
+             {family} daddr {ip} tcp dport {port} {to}; }}; \
+             chain from {{ type filter hook input priority 0; \
              {family} saddr {ip} tcp sport {port} {from}; }}; }}"
         );
         nft(sandbox, &rules)?;
@@ -89,11 +91,13 @@ impl Meter {
             .with_context(|| format!("{portal} is no address"))?;
         let family = if address.is_ipv6() { "ip6" } else { "ip" };
         let (ip, port) = (address.ip(), address.port());
+        let hook = way_to(address);
         let table = format!("meter_{:x}", checksum(portal));
         let rules = format!(
             "table inet {table} {{ counter seen {{ }}; \
-             chain input {{ type filter hook input priority 10; \
-             {family} daddr {ip} tcp dport {port} counter name seen; \
+             chain to {{ type filter hook {hook} priority 10; \
+             {family} daddr {ip} tcp dport {port} counter name seen; }}; \
+             chain from {{ type filter hook input priority 10; \
              {family} saddr {ip} tcp sport {port} counter name seen; }}; }}"
         );
         nft(sandbox, &rules)?;
@@ -133,17 +137,9 @@ impl Meter {
 /// # Errors
 /// When the kernel does not say.
 pub fn loopback_bytes() -> Result<u64> {
-    let table = std::fs::read_to_string("/proc/net/dev")?;
-    table
-        .lines()
-        .find_map(|line| {
-            line.trim()
-                .strip_prefix("lo:")?
-                .split_whitespace()
-                .next()?
-                .parse()
-                .ok()
-        })
+    received_and_sent("lo")
+        .next()
+        .map(|(received, _)| received)
         .context("/proc/net/dev lists no loopback interface")
 }
 
@@ -170,6 +166,37 @@ pub fn until_acknowledged() -> Result<()> {
             Ok((!waiting).then_some(()))
         },
     )
+}
+
+/// Bytes that went to and from virtual machines so far, over all of this namespace's taps.
+#[must_use]
+pub fn tap_bytes() -> u64 {
+    received_and_sent("tap")
+        .map(|(received, sent)| received + sent)
+        .sum()
+}
+
+/// The counters of the interfaces whose names start so.
+fn received_and_sent(name: &str) -> impl Iterator<Item = (u64, u64)> {
+    let table = std::fs::read_to_string("/proc/net/dev").unwrap_or_default();
+    let counters = table.lines().filter_map(|line| {
+        let (interface, numbers) = line.trim().split_once(':')?;
+        let mut numbers = numbers.split_whitespace().map(str::parse);
+        let received = numbers.next()?.ok()?;
+        let sent = numbers.nth(7)?.ok()?;
+        interface.starts_with(name).then_some((received, sent))
+    });
+    counters.collect::<Vec<_>>().into_iter()
+}
+
+/// Where packets to a portal pass: one on the loopback interface gets them as input; those to
+/// another machine leave this one.
+fn way_to(portal: SocketAddr) -> &'static str {
+    if portal.ip().is_loopback() {
+        "input"
+    } else {
+        "output"
+    }
 }
 
 fn nft(sandbox: &Sandbox, rules: &str) -> Result<()> {

@@ -1,6 +1,6 @@
 //! Harness for tests against real targets and foreign tools.
 //!
-//! A test here starts a real target (tgtd or istgt from Debian), drives our `iscsi` binary or the
+//! A test here starts a real target (tgtd, istgt or LIO, from Debian), drives our `iscsi` binary or the
 //! `initiator` library against it and asks somebody else what happened: the target's backing
 //! file, `sha256sum`, or tshark's dissector. The other way round, libiscsi's tools and its test
 //! suite are let loose on our own target.
@@ -12,7 +12,7 @@
 //!   and its firewall; tests run in parallel without knowing of each other, and the kernel ends
 //!   whatever a test has started when the test ends, even if the target ignores SIGTERM.
 //! - [`process`] runs programs with a deadline and keeps what they print in files.
-//! - [`tgt`], [`istgt`], [`own`] start targets; [`iscsi`] runs our binary; [`capture`] records and
+//! - [`tgt`], [`istgt`], [`own`] start targets, [`lio`] one in a virtual machine; [`iscsi`] runs our binary; [`capture`] records and
 //!   judges the wire; [`cut`] breaks portals; [`data`] makes and compares contents.
 //!
 //! Invariants: nothing waits for a fixed time, only for an event with a deadline ([`wait`]);
@@ -29,6 +29,7 @@ pub mod data;
 pub mod foreign;
 pub mod iscsi;
 pub mod istgt;
+pub mod lio;
 pub mod own;
 pub mod process;
 pub mod roundtrip;

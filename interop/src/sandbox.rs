@@ -83,6 +83,11 @@ pub fn isolated(body: impl FnOnce(&Sandbox) -> Result<()>) {
     }
 }
 
+/// Whether this process is the second one, in the namespaces.
+pub(crate) fn is_inside() -> bool {
+    std::env::var_os(INSIDE).is_some()
+}
+
 fn inside(logs: PathBuf, body: impl FnOnce(&Sandbox) -> Result<()>) -> Result<()> {
     let scratch = PathBuf::from("/run/scratch");
     fs::create_dir_all(&scratch)?;

@@ -8,7 +8,7 @@ use crate::process::{output, run, succeeds};
 
 /// Name of the package and what it is for. The libraries and the `iscsi` command need none of
 /// them.
-const PACKAGES: [(&str, &str); 9] = [
+const PACKAGES: [(&str, &str); 13] = [
     ("g++", "compiles libFuzzer's runtime"),
     ("tgt", "the target tgtd"),
     ("istgt", "the target istgt"),
@@ -24,6 +24,13 @@ const PACKAGES: [(&str, &str); 9] = [
     ),
     ("iproute2", "ip: the loopback interface in there"),
     ("nftables", "nft: cuts portals and counts their traffic"),
+    (
+        "qemu-system-x86",
+        "the virtual machine in which the target LIO runs",
+    ),
+    ("busybox-static", "all the programs in there"),
+    ("cpio", "packs them for its kernel"),
+    ("kmod", "finds the kernel modules to pack"),
 ];
 
 /// Installs what is missing.
