@@ -1082,3 +1082,51 @@ fn a_unit_that_grows_while_in_use_is_used_as_far_as_it_was_and_one_that_shrinks_
     assert_eq!(bench.state(&unit, 0), PathState::Mismatched);
     assert_eq!(bench.log(), [once(0, 3)]);
 }
+
+#[test]
+fn a_path_that_fails_fast_does_not_look_fast() {
+    let bench = Bench::new(1);
+    let unit = bench.assemble(Config {
+        policy: LoadBalancePolicy::HistoricalServiceTime,
+        ..Config::default()
+    });
+    let known = || {
+        let table = unit.unit().table.load();
+        table.entries[0].path.history.speed().service_ns
+    };
+    bench.script(0, &[Fate::Sense(3, 0x11, 0)]);
+    bench.read(&unit, 0).unwrap_err();
+    bench.executor.run(unit.flush()).unwrap();
+    assert_eq!(known(), None);
+    bench.script(0, &[Fate::Slow(ms(7))]);
+    bench.read(&unit, 0).unwrap();
+    assert_eq!(known(), Some(7_000_000));
+}
+
+#[test]
+fn settings_of_a_path_change_while_it_is_used() {
+    let bench = Bench::new(2);
+    let unit = bench.assemble(Config {
+        policy: LoadBalancePolicy::WeightedPaths,
+        ..Config::default()
+    });
+    let shares = || {
+        let paths = unit.topology().paths;
+        (paths[0].stats.reads, paths[1].stats.reads)
+    };
+    let before = shares();
+    bench.read(&unit, 0).unwrap();
+    assert_eq!(shares(), (before.0 + 1, before.1));
+    let heavy = PathSettings {
+        weight: 5,
+        ..PathSettings::default()
+    };
+    let [first, _] = &unit.topology().paths[..] else {
+        panic!("two paths");
+    };
+    assert!(unit.set_path_settings(first.id, heavy));
+    assert_eq!(unit.topology().paths[0].settings, heavy);
+    bench.read(&unit, 0).unwrap();
+    assert_eq!(shares(), (before.0 + 1, before.1 + 1));
+    assert!(!unit.set_path_settings(PathId(2), heavy));
+}
