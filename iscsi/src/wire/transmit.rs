@@ -17,8 +17,9 @@ use smallvec::SmallVec;
 use super::Bhs;
 use super::digest::Crc32c;
 
-/// Most slices handed to one vectored write.
-pub const MAX_SLICES: usize = 64;
+/// Most slices handed to one vectored write: enough for 127 writes with immediate data, two slices
+/// each, in one system call.
+pub const MAX_SLICES: usize = 256;
 
 /// Payloads up to this length are copied beside their header.
 const COPY_BYTES: usize = 1024;
