@@ -39,6 +39,10 @@ const COPY_LOCKED_BYTES: u32 = 16 * 1024;
 /// A payload with at least this much to come is read straight into its place.
 const DIRECT_BYTES: usize = 64 * 1024;
 
+/// What is read ahead into the staging memory while payloads are that long: enough for the next
+/// header. More would take the payload itself there, to be copied once more.
+const READ_AHEAD_BYTES: usize = 4096;
+
 /// Reads, and writes, in one poll; then other tasks get their turn.
 const BUDGET: usize = 16;
 
@@ -52,6 +56,8 @@ pub(super) struct Driver {
     receiver: Receiver,
     /// The Data-In whose payload is under way; without a loan it is thrown away.
     placing: Option<(DataIn, Option<Loan>)>,
+    /// The last PDU was a Data-In of at least [`DIRECT_BYTES`]; the next one likely is too.
+    long: bool,
     timer: Pin<Box<Sleep>>,
     wakes: Vec<Waker>,
     /// The last connection's stream position when it was closed.
@@ -67,6 +73,7 @@ impl Driver {
             half: None,
             receiver: Receiver::new(STAGING_BYTES, LOGIN_DATA_BYTES),
             placing: None,
+            long: false,
             timer: Box::pin(tokio::time::sleep(std::time::Duration::ZERO)),
             wakes: Vec::with_capacity(64),
             written: 0,
@@ -173,10 +180,11 @@ impl Driver {
                 return false;
             };
             let half = Pin::new(half);
+            let direct_bytes = if self.long { 1 } else { DIRECT_BYTES };
             let result = match &mut self.placing {
                 Some((_, Some(loan)))
                     if self.receiver.is_drained()
-                        && self.receiver.payload_remaining() >= DIRECT_BYTES =>
+                        && self.receiver.payload_remaining() >= direct_bytes =>
                 {
                     let mut buf = ReadBuf::new(loan.space());
                     let Poll::Ready(result) = half.poll_read(cx, &mut buf) else {
@@ -188,8 +196,14 @@ impl Driver {
                     loan.filled(bytes);
                     result.map(|()| bytes)
                 }
-                _ => {
-                    let mut buf = ReadBuf::new(self.receiver.space());
+                placing => {
+                    let mut space = self.receiver.space();
+                    // A payload that is thrown away needs no place.
+                    if self.long && !matches!(placing, Some((_, None))) {
+                        let ahead = space.len().min(READ_AHEAD_BYTES);
+                        space = space.get_mut(..ahead).unwrap_or_default();
+                    }
+                    let mut buf = ReadBuf::new(space);
                     let Poll::Ready(result) = half.poll_read(cx, &mut buf) else {
                         return false;
                     };
@@ -249,6 +263,7 @@ impl Driver {
             match self.receiver.take_pdu() {
                 Ok(Received::Incomplete) => return,
                 Ok(Received::Pdu { header, data }) => {
+                    self.long = false;
                     core.session.handle_pdu(now, self.cid, &header, data);
                 }
                 Ok(Received::DataIn { header, bytes }) => {
@@ -257,6 +272,7 @@ impl Driver {
                         Placement::Nothing | Placement::Discard => None,
                     };
                     self.placing = Some((header, loan));
+                    self.long = bytes as usize >= DIRECT_BYTES;
                     if bytes > COPY_LOCKED_BYTES {
                         drop(core);
                         self.copy_staged();
