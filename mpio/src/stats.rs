@@ -74,7 +74,10 @@ impl Counters {
     pub(crate) fn latency(&self, time: Duration) {
         let us = micros(time);
         self.latency_sum_us.fetch_add(us, Ordering::Relaxed);
-        self.latency_max_us.fetch_max(us, Ordering::Relaxed);
+        // Looking is much cheaper than exchanging, and a new longest one is rare.
+        if us > self.latency_max_us.load(Ordering::Relaxed) {
+            self.latency_max_us.fetch_max(us, Ordering::Relaxed);
+        }
         let bucket = usize::try_from(u64::BITS - us.leading_zeros()).unwrap_or(LATENCY_BUCKETS);
         if let Some(bucket) = self.latency.get(bucket.min(LATENCY_BUCKETS - 1)) {
             count(bucket);

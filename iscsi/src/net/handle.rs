@@ -4,7 +4,7 @@ use std::future::Future;
 use std::io::IoSlice;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use scsi::{Command, Completion, FenceError, Incarnation, Lun, Nexus, NexusState};
@@ -238,23 +238,20 @@ impl LunNexus {
 impl Nexus for LunNexus {
     async fn execute(&self, command: Command) -> Completion {
         let shared = self.shared();
-        // Fails only when closed, which this semaphore never is.
-        if let Ok(permit) = shared.slots.acquire().await {
+        // Trying first is cheaper, and never gets before those who wait. Waiting fails only when
+        // closed, which this semaphore never is.
+        if let Ok(permit) = shared.slots.try_acquire() {
+            permit.forget();
+        } else if let Ok(permit) = shared.slots.acquire().await {
             permit.forget();
         }
-        match submit(shared, self.lun, command) {
-            Ok(key) => {
-                Submitted {
-                    shared,
-                    key: Some(key),
-                }
-                .await
-            }
-            Err(completion) => {
-                shared.slots.add_permits(1);
-                completion
-            }
+        Submitted {
+            shared,
+            lun: self.lun,
+            command: Some(command),
+            key: None,
         }
+        .await
     }
 
     async fn fence(&self, incarnation: Incarnation, budget: Duration) -> Result<(), FenceError> {
@@ -308,13 +305,23 @@ impl Nexus for LunNexus {
     }
 }
 
-/// Hands a command to the core; writes it at once when nothing is before it.
+/// Hands a command to the core, with the waker of who waits for it; writes it at once when nothing
+/// is before it. More may follow at once, but the target then wakes up while they are made, which
+/// measured better at depth 8 and 32 than one write for all.
 #[expect(clippy::disallowed_methods, reason = "drivers read the clock")]
-fn submit(shared: &Shared, lun: Lun, command: Command) -> Result<TaskKey, Completion> {
+fn submit(
+    shared: &Shared,
+    lun: Lun,
+    command: Command,
+    waker: &Waker,
+) -> Result<TaskKey, Completion> {
     let now = Instant::now();
     let mut core = shared.core();
     let idle = core.session.is_idle();
     let key = core.session.submit(now, lun, command)?;
+    // Not sent yet, so it is pending: this only leaves the waker.
+    let polled = core.session.poll_task(key, waker);
+    debug_assert!(polled.is_pending());
     let due = core.session.poll_timeout();
     let in_time = core
         .armed
@@ -354,9 +361,13 @@ fn submit(shared: &Shared, lun: Lun, command: Command) -> Result<TaskKey, Comple
     Ok(key)
 }
 
-/// Waits for a submitted command; dropped, it gives the command up.
+/// A command that is submitted when first polled, which saves taking the lock once more to leave
+/// the waker, and then waited for; dropped, it gives the command up. Owns one permit of the slots
+/// until the command is submitted, which then owns it.
 struct Submitted<'a> {
     shared: &'a Shared,
+    lun: Lun,
+    command: Option<Command>,
     key: Option<TaskKey>,
 }
 
@@ -364,6 +375,18 @@ impl Future for Submitted<'_> {
     type Output = Completion;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Completion> {
+        if let Some(command) = self.command.take() {
+            return match submit(self.shared, self.lun, command, cx.waker()) {
+                Ok(key) => {
+                    self.key = Some(key);
+                    Poll::Pending
+                }
+                Err(completion) => {
+                    self.shared.slots.add_permits(1);
+                    Poll::Ready(completion)
+                }
+            };
+        }
         let Some(key) = self.key else {
             return Poll::Pending;
         };
@@ -383,6 +406,9 @@ impl Future for Submitted<'_> {
 
 impl Drop for Submitted<'_> {
     fn drop(&mut self) {
+        if self.command.is_some() {
+            self.shared.slots.add_permits(1);
+        }
         if let Some(key) = self.key.take() {
             self.shared
                 .with_session(|session, now| session.abandon(now, key));

@@ -273,7 +273,7 @@ impl Session {
     }
 
     fn free(&mut self, key: TaskKey) {
-        if self.tasks.remove(key.index).is_some() {
+        if self.tasks.remove(key.index) {
             self.freed += 1;
         }
     }

@@ -119,9 +119,10 @@ impl Loan {
 }
 
 /// A write's payload is never lent: it is shared.
-pub(super) fn payload_of(data: &DataPhase) -> Bytes {
+pub(super) fn payload_of(data: &DataPhase) -> &Bytes {
+    static NOTHING: Bytes = Bytes::new();
     match data {
-        DataPhase::Write(bytes) => bytes.clone(),
-        DataPhase::None | DataPhase::Read(_) => Bytes::new(),
+        DataPhase::Write(bytes) => bytes,
+        DataPhase::None | DataPhase::Read(_) => &NOTHING,
     }
 }

@@ -127,14 +127,19 @@ impl TaskTable {
     }
 
     /// Frees a slot; its tag is never used again before 65,535 others of the slot were.
-    pub(super) fn remove(&mut self, index: u16) -> Option<Task> {
-        let task = self.slots.get_mut(usize::from(index))?.take()?;
+    /// `false` when it was free.
+    pub(super) fn remove(&mut self, index: u16) -> bool {
+        let Some(slot @ Some(_)) = self.slots.get_mut(usize::from(index)) else {
+            return false;
+        };
+        // In place: a task is hundreds of bytes, and this is on the path of every I/O.
+        *slot = None;
         if let Some(generation) = self.generations.get_mut(usize::from(index)) {
             // The all-ones tag is reserved; index 0xffff is never used, so any generation is fine.
             *generation = generation.wrapping_add(1);
         }
         self.free.push(index);
-        Some(task)
+        true
     }
 
     pub(super) fn get(&self, key: TaskKey) -> Option<&Task> {
