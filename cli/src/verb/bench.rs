@@ -91,7 +91,7 @@ struct Load {
 
 #[derive(Clone)]
 struct Tally {
-    latency_us: Histogram<u64>,
+    latency_ns: Histogram<u64>,
     ios: u64,
     errors: u64,
     errors_in_a_row: u64,
@@ -111,7 +111,7 @@ impl Load {
             return Err(Failure::Usage(text).into());
         }
         let tally = Tally {
-            latency_us: Histogram::new_with_bounds(1, 3_600_000_000, 3)?,
+            latency_ns: Histogram::new_with_bounds(1, 3_600_000_000_000, 3)?,
             ios: 0,
             errors: 0,
             errors_in_a_row: 0,
@@ -149,8 +149,8 @@ impl Load {
         let mut tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
         match result {
             Ok(()) => {
-                let us = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
-                tally.latency_us.saturating_record(us);
+                let ns = u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX);
+                tally.latency_ns.saturating_record(ns);
                 tally.ios += 1;
                 tally.errors_in_a_row = 0;
             }
@@ -192,9 +192,9 @@ async fn work(load: Arc<Load>, unit: LogicalUnit, seed: u64) {
         random.fill(buf.as_mut_slice());
         payload = std::mem::take(&mut buf).freeze();
     }
+    let mut begun = Instant::now();
     while !load.stop.load(Ordering::Relaxed) {
         let offset = load.next_offset(&mut random);
-        let begun = Instant::now();
         let result = if load.writes() {
             unit.write_at(offset, payload.clone()).await
         } else {
@@ -202,7 +202,10 @@ async fn work(load: Arc<Load>, unit: LogicalUnit, seed: u64) {
             buf = returned;
             result
         };
-        load.count(begun.elapsed(), result);
+        // The end of one I/O is the beginning of the next.
+        let now = Instant::now();
+        load.count(now - begun, result);
+        begun = now;
         // An I/O that completes at once must not keep timers and signals from running.
         tokio::task::coop::consume_budget().await;
     }
@@ -233,10 +236,10 @@ struct Report {
 
 #[derive(Debug, Serialize)]
 struct Latency {
-    p50: u64,
-    p99: u64,
-    p999: u64,
-    max: u64,
+    p50: f64,
+    p99: f64,
+    p999: f64,
+    max: f64,
 }
 
 #[derive(Debug, Serialize)]
@@ -257,7 +260,9 @@ impl Report {
     ) -> Self {
         use clap::ValueEnum as _;
         let seconds = elapsed.as_secs_f64().max(1e-9);
-        let latency = &tally.latency_us;
+        let micros = |ns: u64| ns as f64 / 1e3;
+        let latency = &tally.latency_ns;
+        let quantile = |q| micros(latency.value_at_quantile(q));
         let rw = args
             .rw
             .to_possible_value()
@@ -271,10 +276,10 @@ impl Report {
             iops: tally.ios as f64 / seconds,
             bytes_per_second: tally.ios as f64 * args.bs as f64 / seconds,
             latency_us: Latency {
-                p50: latency.value_at_quantile(0.5),
-                p99: latency.value_at_quantile(0.99),
-                p999: latency.value_at_quantile(0.999),
-                max: latency.max(),
+                p50: quantile(0.5),
+                p99: quantile(0.99),
+                p999: quantile(0.999),
+                max: micros(latency.max()),
             },
             cpu_us_per_io: cpu.as_secs_f64() * 1e6 / tally.ios.max(1) as f64,
             errors: tally.errors,
@@ -292,10 +297,10 @@ impl Report {
         let facts = [
             ("IOPS", format!("{:.0}", self.iops)),
             ("MB/s", format!("{:.1}", self.bytes_per_second / 1e6)),
-            ("latency p50", format!("{p50} µs")),
-            ("latency p99", format!("{p99} µs")),
-            ("latency p99.9", format!("{p999} µs")),
-            ("latency max", format!("{max} µs")),
+            ("latency p50", format!("{p50:.1} µs")),
+            ("latency p99", format!("{p99:.1} µs")),
+            ("latency p99.9", format!("{p999:.1} µs")),
+            ("latency max", format!("{max:.1} µs")),
             ("CPU per I/O", format!("{:.2} µs", self.cpu_us_per_io)),
             ("errors", self.errors.to_string()),
         ];
