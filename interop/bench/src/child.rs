@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -26,11 +27,22 @@ pub(crate) struct Ended {
     pub(crate) peak_kib: u64,
 }
 
+/// Whether pinned processes run before all others (SCHED_FIFO), for a machine that is not idle.
+static REALTIME: AtomicBool = AtomicBool::new(false);
+
+/// Has all processes that are prepared from now on run before all others.
+pub(crate) fn use_realtime() {
+    REALTIME.store(true, Ordering::Relaxed);
+}
+
 /// Prepares `program` to run on one core.
 pub(crate) fn pinned(core: u8, program: &str) -> Command {
     let mut command = Command::new("taskset");
-    command.arg("-c").arg(core.to_string()).arg(program);
-    command.stdin(Stdio::null());
+    command.arg("-c").arg(core.to_string());
+    if REALTIME.load(Ordering::Relaxed) {
+        command.args(["chrt", "--fifo", "5"]);
+    }
+    command.arg(program).stdin(Stdio::null());
     command
 }
 

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 
+use crate::child;
 use crate::contender::Contender;
 use crate::matrix::{self, Cell, Server};
 use crate::report::{Report, Row};
@@ -32,6 +33,9 @@ pub(crate) struct RunArgs {
     /// Seconds per run.
     #[arg(long)]
     seconds: Option<f64>,
+    /// Run both sides before all other processes (needs root), for a machine that is not idle.
+    #[arg(long)]
+    realtime: bool,
     /// Limit of each connection of the null target in Mbit/s.
     #[arg(long, default_value_t = 0)]
     rate: u32,
@@ -63,6 +67,9 @@ pub(crate) fn run(args: &RunArgs) -> Result<()> {
             .all(|word| name.contains(word))
     });
     ensure!(!cells.is_empty(), "no cell matches {:?}", args.filter);
+    if args.realtime {
+        child::use_realtime();
+    }
     let load_before = load();
     say(&format!("{}\nload {load_before}\n", machine()));
     let null = Target::null(&tools, args.rate)?;
