@@ -234,8 +234,14 @@ impl<'a> Limit<'a> {
             let (bhs, body) = self.exchange()?;
             if opcode(&bhs) == response::DATA_IN {
                 ensure!(body.len() == 8, "READ CAPACITY of {} bytes", body.len());
-                if bhs[1] & 1 == 0 {
-                    self.exchange()?;
+                // Status comes in it or behind it; a unit attention may come with data, too.
+                let status = if bhs[1] & 1 == 1 {
+                    bhs[3]
+                } else {
+                    self.exchange()?.0[3]
+                };
+                if status != 0 {
+                    continue;
                 }
                 return Ok((u64::from(get32(&body, 0)) + 1, get32(&body, 4) as usize));
             }
