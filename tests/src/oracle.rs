@@ -68,6 +68,45 @@ impl Tally {
     }
 }
 
+/// What the caller of a write was told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Told {
+    /// It is done.
+    Done,
+    /// It was not done.
+    NotDone {
+        /// Leading bytes that were, nevertheless (of a write in pieces).
+        done_bytes: u64,
+        /// Nothing of it can run any more.
+        settled: bool,
+    },
+    /// It may have been done.
+    Unknown {
+        /// Leading bytes that certainly were.
+        done_bytes: u64,
+        /// Nothing of it can run any more.
+        settled: bool,
+    },
+}
+
+impl Told {
+    /// What an error tells.
+    #[must_use]
+    pub fn by(error: &IoError) -> Self {
+        let (done_bytes, settled) = (error.done_bytes, error.settled);
+        match error.outcome {
+            OutcomeCertainty::NotDone => Self::NotDone {
+                done_bytes,
+                settled,
+            },
+            OutcomeCertainty::Unknown => Self::Unknown {
+                done_bytes,
+                settled,
+            },
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Write {
     lba: u64,
@@ -207,13 +246,13 @@ impl Oracle {
     }
 
     /// A write ended.
-    pub fn end_write(&mut self, id: WriteId, result: &Result<(), IoError>) {
+    pub fn end_write(&mut self, id: WriteId, told: Told) {
         let tick = self.step();
         self.open -= 1;
         let index = (id - 1) as usize;
-        let done_bytes = match result {
-            Ok(()) => u64::MAX,
-            Err(error) => error.done_bytes,
+        let done_bytes = match told {
+            Told::Done => u64::MAX,
+            Told::NotDone { done_bytes, .. } | Told::Unknown { done_bytes, .. } => done_bytes,
         };
         let done_blocks = done_bytes / self.block_bytes as u64;
         let write = &mut self.writes[index];
@@ -225,14 +264,13 @@ impl Oracle {
             .take(usize::try_from(done_blocks).unwrap_or(usize::MAX));
         let missing = certain.filter(|done| !**done).count();
         let any = write.executed.iter().any(|done| *done);
-        write.fate = match result {
-            Ok(()) => Fate::Acknowledged,
-            Err(error) if error.outcome == OutcomeCertainty::NotDone && !write.pieces => {
-                Fate::NotDone
+        write.fate = match told {
+            Told::Done => Fate::Acknowledged,
+            Told::NotDone { .. } if !write.pieces => Fate::NotDone,
+            // Another piece of it may have been done.
+            Told::NotDone { settled, .. } | Told::Unknown { settled, .. } => {
+                Fate::Unknown { settled }
             }
-            Err(error) => Fate::Unknown {
-                settled: error.settled,
-            },
         };
         match write.fate {
             Fate::Acknowledged => {
@@ -245,7 +283,7 @@ impl Oracle {
             Fate::Unknown { .. } | Fate::Open | Fate::Dropped => self.tally.unknown += 1,
         }
         if missing > 0 {
-            let of = if result.is_ok() {
+            let of = if told == Told::Done {
                 "acknowledged"
             } else {
                 "done_bytes"
@@ -255,7 +293,9 @@ impl Oracle {
             ));
         }
         if any && self.writes[index].fate == Fate::NotDone {
-            self.complain(format!("write {id} ({lba}+{blocks}) was executed, the caller was told it was not: {result:?}"));
+            self.complain(format!(
+                "write {id} ({lba}+{blocks}) was executed, the caller was told it was not: {told:?}"
+            ));
         }
     }
 
@@ -419,7 +459,7 @@ mod tests {
     fn run(sut: &mut Oracle, lba: u64, blocks: u64) -> WriteId {
         let (id, data) = sut.begin_write(lba, blocks, false);
         sut.executed(lba, blocks, pattern::hash(&data), false);
-        sut.end_write(id, &Ok(()));
+        sut.end_write(id, Told::Done);
         id
     }
 
@@ -481,7 +521,7 @@ mod tests {
     fn an_acknowledged_write_runs_no_more_and_did_run() {
         let mut sut = sut();
         let (id, data) = sut.begin_write(5, 1, false);
-        sut.end_write(id, &Ok(()));
+        sut.end_write(id, Told::Done);
         assert_eq!(sut.problems().len(), 1);
         sut.executed(5, 1, pattern::hash(&data), true);
         assert_eq!(sut.problems().len(), 2);

@@ -119,7 +119,7 @@ impl Scenario {
             max_transfer_bytes: [8 << 10, 16 << 10, 1 << 20][rng.usize(..3)],
             staging_bytes: [4096, 16 << 10, 64 << 10][rng.usize(..3)],
             direct_bytes: [512, 4096, 64 << 10][rng.usize(..3)],
-            mpio: multipath(rng),
+            mpio: multipath(rng, slowest(&links, &workload, target.luns[0].block_bytes)),
             settings: (0..paths).map(|_| settings(rng)).collect(),
             target,
             links,
@@ -333,6 +333,9 @@ fn workload(rng: &mut Rng, links: &[Link], block_bytes: u32) -> Workload {
         clients,
         writes: [0.2, 0.5, 0.9][rng.usize(..3)],
         flushes: 0.02,
+        raw: [0.0, 0.2][rng.usize(..2)],
+        raw_timeout: ms(rng, 300, 4_000),
+        policy_changes: [0.0, 0.05][rng.usize(..2)],
         blocks_max,
         think_max: Duration::from_millis(20) * clients as u32,
         racy: rng.u8(..4) == 0,
@@ -350,7 +353,20 @@ fn settings(rng: &mut Rng) -> PathSettings {
     }
 }
 
-fn multipath(rng: &mut Rng) -> mpio::Config {
+/// What the longest I/O takes on the slowest way, with nothing else on it.
+fn slowest(links: &[Link], workload: &Workload, block_bytes: u32) -> Duration {
+    let bytes = workload.blocks_max * u64::from(block_bytes);
+    let of = |link: &Link| {
+        let turn = link.buffer_bytes.min(link.window_bytes) as u64;
+        let turns = u32::try_from(bytes.div_ceil(turn)).unwrap_or(u32::MAX);
+        let segments = u32::try_from(bytes.div_ceil(512)).unwrap_or(u32::MAX);
+        // A round trip for what the buffers hold, and for each R2T.
+        (link.latency * 2 + link.jitter * 2) * (turns + segments.min(256))
+    };
+    links.iter().map(of).max().unwrap_or_default()
+}
+
+fn multipath(rng: &mut Rng, slowest: Duration) -> mpio::Config {
     mpio::Config {
         policy: LoadBalancePolicy::ALL[rng.usize(..LoadBalancePolicy::ALL.len())],
         tuning: Tuning {
@@ -364,7 +380,7 @@ fn multipath(rng: &mut Rng) -> mpio::Config {
         },
         io_deadline: ms(rng, 2_000, 40_000),
         no_path_timeout: ms(rng, 0, 20_000),
-        command_timeout: ms(rng, 300, 6_000),
+        command_timeout: ms(rng, 300, 6_000) + slowest.min(Duration::from_secs(6)),
         probe_timeout: ms(rng, 300, 4_000),
         fence_budget: ms(rng, 300, 4_000),
         fence_pause: ms(rng, 50, 1_000),

@@ -7,13 +7,13 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
-use mpio::{Clock as _, IoError, LogicalUnit};
-use scsi::IoBuf;
+use mpio::{Clock as _, IoError, LoadBalancePolicy, LogicalUnit};
+use scsi::{Blocks, Bytes, Cdb, Command, DataPhase, IoBuf, Lba, RwOptions, Status, TaskAttribute};
 
 use crate::clock::SimClock;
 use crate::lock;
 use crate::nexus::SimNexus;
-use crate::oracle::Oracle;
+use crate::oracle::{Oracle, Told};
 
 /// The unit under test.
 pub type Unit = LogicalUnit<SimNexus, SimClock>;
@@ -25,6 +25,20 @@ pub enum Failed {
     Dropped,
     /// It failed.
     Error(Box<IoError>),
+    /// The device said no.
+    Status(Status),
+}
+
+fn told(result: &Result<(), Failed>) -> Told {
+    match result {
+        Ok(()) => Told::Done,
+        Err(Failed::Error(error)) => Told::by(error),
+        // Whatever became of it, it is over.
+        Err(Failed::Status(_) | Failed::Dropped) => Told::Unknown {
+            done_bytes: 0,
+            settled: true,
+        },
+    }
 }
 
 /// What clients do.
@@ -36,6 +50,12 @@ pub struct Workload {
     pub writes: f64,
     /// Share of flushes.
     pub flushes: f64,
+    /// Share of writes that are sent as raw commands, which are never repeated on suspicion.
+    pub raw: f64,
+    /// What a raw command is given.
+    pub raw_timeout: Duration,
+    /// Share of I/Os after which the paths are chosen by another policy.
+    pub policy_changes: f64,
     /// Longest I/O in blocks.
     pub blocks_max: u64,
     /// Longest pause between two I/Os of a client.
@@ -81,12 +101,17 @@ impl Bench {
                 let busy = lock(&self.oracle).is_being_written(lba, blocks);
                 if self.workload.racy || !busy {
                     // The oracle was told; clients go on in any case.
-                    let _ = self.write(lba, blocks, dropped_after).await;
+                    let raw = rng.f64() < self.workload.raw;
+                    let _ = self.write(lba, blocks, raw, dropped_after).await;
                 }
             } else if kind < self.workload.writes + self.workload.flushes {
                 let _ = self.flush(dropped_after).await;
             } else {
                 let _ = self.read(lba, blocks, dropped_after).await;
+            }
+            if rng.f64() < self.workload.policy_changes {
+                let all = LoadBalancePolicy::ALL;
+                self.unit.set_policy(all[rng.usize(..all.len())]);
             }
         }
     }
@@ -110,28 +135,50 @@ impl Bench {
         &self,
         lba: u64,
         blocks: u64,
+        raw: bool,
         dropped_after: Option<Duration>,
     ) -> Result<(), Failed> {
-        let (id, data) = {
+        let (id, data, raw) = {
             let mut oracle = lock(&self.oracle);
             let bytes = blocks * oracle.block_bytes() as u64;
             let pieces = bytes > self.unit.geometry().max_transfer_bytes;
-            oracle.begin_write(lba, blocks, pieces)
+            let (id, data) = oracle.begin_write(lba, blocks, pieces);
+            (id, data, raw && !pieces)
         };
         let offset = lba * self.block_bytes();
-        let result = self
-            .or_drop(self.unit.write_at(offset, data), dropped_after)
-            .await;
+        let result = if raw {
+            let write = self.raw_write(lba, blocks, data);
+            self.or_drop(write, dropped_after).await
+        } else {
+            let write = self.unit.write_at(offset, data);
+            let result = self.or_drop(write, dropped_after).await;
+            result.map(|result| result.map_err(|error| Failed::Error(Box::new(error))))
+        };
         let mut oracle = lock(&self.oracle);
         match result {
             Some(result) => {
-                oracle.end_write(id, &result);
-                result.map_err(|error| Failed::Error(Box::new(error)))
+                oracle.end_write(id, told(&result));
+                result
             }
             None => {
                 oracle.drop_write(id);
                 Err(Failed::Dropped)
             }
+        }
+    }
+
+    async fn raw_write(&self, lba: u64, blocks: u64, data: Bytes) -> Result<(), Failed> {
+        let command = Command {
+            cdb: Cdb::write(Lba(lba), Blocks(blocks as u32), RwOptions::default()),
+            data: DataPhase::Write(data),
+            attribute: TaskAttribute::Simple,
+            timeout: self.workload.raw_timeout,
+            only_in: None,
+        };
+        match self.unit.execute(command).await.0 {
+            Ok(answer) if answer.status == Status::GOOD => Ok(()),
+            Ok(answer) => Err(Failed::Status(answer.status)),
+            Err(error) => Err(Failed::Error(Box::new(error))),
         }
     }
 

@@ -277,12 +277,15 @@ impl World {
             }
             for turn in 0..4 * paths {
                 let lba = turn * 7 % blocks;
-                note(bench.write(lba, 1, None).await, "a write");
+                note(bench.write(lba, 1, false, None).await, "a write");
                 note(bench.read(lba, 1, None).await, "a read");
             }
             // Also where dropped writes are held.
             for (lba, blocks) in pieces() {
-                note(bench.write(lba, blocks, None).await, "writing everything");
+                note(
+                    bench.write(lba, blocks, false, None).await,
+                    "writing everything",
+                );
             }
             note(bench.flush(None).await, "a flush");
             for (lba, blocks) in pieces() {

@@ -32,11 +32,11 @@ fn noticed(sabotage: Sabotage, seeds: u64, make: fn(u64) -> Scenario) -> usize {
 
 #[test]
 fn sim_smoke() {
-    let summary = sweep(0, 200, Scenario::random);
+    let summary = sweep(0, 100, Scenario::random);
     println!("{:?}, {} events", summary.tally, summary.events);
     assert!(summary.failures.is_empty(), "{}", describe(&summary));
     // It was about something.
-    assert!(summary.tally.reads > 10_000 && summary.tally.writes > 10_000);
+    assert!(summary.tally.reads > 5_000 && summary.tally.writes > 5_000);
     assert!(summary.tally.repeated > 0 && summary.tally.unknown > 0 && summary.tally.dropped > 0);
 }
 
