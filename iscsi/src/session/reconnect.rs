@@ -24,8 +24,9 @@ use crate::name::{Cid, Portal, Tsih};
 use crate::serial::CmdSn;
 use crate::wire::{Itt, Response};
 
-/// With a fence wanted and another portal at hand, the home portal gets this long to connect.
-const CONNECT_WITH_FENCE: Duration = Duration::from_secs(1);
+/// With a fence wanted and several portals to choose from, each gets this long to connect at
+/// first, and twice as long in every further round, so that a slow network is served, too.
+const CONNECT_WITH_FENCE: Duration = Duration::from_millis(250);
 
 /// The longest wait between attempts while a fence is wanted.
 const RETRY_WITH_FENCE: Duration = Duration::from_millis(500);
@@ -130,7 +131,8 @@ impl Session {
         self.reconnect.auth = self.reconnect.fallback.take();
         let mut timeout = self.config.timeouts.connect;
         if self.reconnect.fence_wanted.is_some() && others > 0 {
-            timeout = timeout.min(CONNECT_WITH_FENCE);
+            let round = u32::try_from(self.reconnect.fence_tries / 2).unwrap_or(u32::MAX);
+            timeout = timeout.min(CONNECT_WITH_FENCE.saturating_mul(1 << round.min(16)));
         }
         let cid = Cid(self.connection.cid.0.wrapping_add(1));
         self.connection.cid = cid;

@@ -101,7 +101,7 @@ fn the_fence_turns_to_the_other_portal_when_home_hangs() {
     peer.wait(Duration::ZERO);
     assert!(!other(&peer));
     peer.session.want_fence(peer.now, Incarnation(1));
-    // Home takes no connection; it gets a second.
+    // Home takes no connection.
     peer.wait(3 * SECOND);
     assert!(
         peer.dialled
@@ -114,6 +114,32 @@ fn the_fence_turns_to_the_other_portal_when_home_hangs() {
     }
     peer.login();
     assert_eq!(peer.session.over(), Incarnation(1));
+}
+
+#[test]
+fn hanging_portals_get_more_time_in_every_round() {
+    let mut peer = Peer::up(two_portals(), keys(&[]));
+    peer.write(&pattern(512));
+    peer.one();
+    peer.cut();
+    peer.session.want_fence(peer.now, Incarnation(1));
+    let mut seen = Vec::new();
+    while peer.dialled.len() < 10 {
+        let dialled = peer.dialled.len();
+        let before = peer.now;
+        // Nobody answers; what is due is done until the next portal is dialled.
+        while peer.dialled.len() == dialled {
+            peer.now = peer.session.poll_timeout().unwrap().max(peer.now);
+            peer.session.handle_timeout(peer.now);
+            peer.act();
+        }
+        seen.push((other(&peer), peer.now - before));
+    }
+    assert!(seen.iter().any(|(other, _)| *other) && seen.iter().any(|(other, _)| !other));
+    let longest = seen.iter().map(|(_, time)| *time).max().unwrap();
+    assert!(longest > SECOND, "a slow network is served, too: {seen:?}");
+    let soon: Duration = seen.iter().take(3).map(|(_, time)| *time).sum();
+    assert!(soon < 2 * SECOND, "both portals soon get a try: {seen:?}");
 }
 
 #[test]
