@@ -32,18 +32,18 @@ fn noticed(sabotage: Sabotage, seeds: u64, make: fn(u64) -> Scenario) -> usize {
 
 #[test]
 fn sim_smoke() {
-    let summary = sweep(0, 100, Scenario::random);
+    let summary = sweep(0, 60, Scenario::random);
     println!("{:?}, {} events", summary.tally, summary.events);
     assert!(summary.failures.is_empty(), "{}", describe(&summary));
     // It was about something.
-    assert!(summary.tally.reads > 5_000 && summary.tally.writes > 5_000);
+    assert!(summary.tally.reads > 3_000 && summary.tally.writes > 3_000);
     assert!(summary.tally.repeated > 0 && summary.tally.unknown > 0 && summary.tally.dropped > 0);
 }
 
 #[test]
 fn a_seed_is_one_run_and_no_other() {
     let mut hashes = Vec::new();
-    for seed in 1000..1010 {
+    for seed in 1000..1005 {
         let first = run(Scenario::random(seed), false);
         let second = run(Scenario::random(seed), false);
         assert_eq!(
@@ -56,14 +56,14 @@ fn a_seed_is_one_run_and_no_other() {
     }
     hashes.sort_unstable();
     hashes.dedup();
-    assert_eq!(hashes.len(), 10);
+    assert_eq!(hashes.len(), 5);
 }
 
 #[test]
 fn writes_from_the_past_are_fenced() {
-    let summary = sweep(0, 40, Scenario::haunted);
+    let summary = sweep(0, 20, Scenario::haunted);
     assert!(summary.failures.is_empty(), "{}", describe(&summary));
-    assert!(summary.tally.repeated > 0 && summary.tally.writes > 5_000);
+    assert!(summary.tally.repeated > 0 && summary.tally.writes > 3_000);
 }
 
 #[test]
