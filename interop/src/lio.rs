@@ -6,7 +6,7 @@
 //! - Every test has a machine of its own, booted within seconds, so that it may break it. Its
 //!   three network interfaces are in the test's own network namespace, its process is in the
 //!   test's pid namespace: the kernel ends it with the test, however that ends.
-//! - Few machines run at a time ([`MACHINES`]), over all test processes: each takes half a
+//! - Few machines run at a time (`MACHINES`), over all test processes: each takes half a
 //!   gigabyte and, without hardware virtualisation, a processor.
 //! - The kernel's package is fetched and unpacked once, outside of the namespaces, to
 //!   `interop/.cache/lio`.

@@ -1,6 +1,6 @@
 //! When faults happen, by the seed.
 //!
-//! A seed switches a random subset of [`Kind`]s on, each with a rate of its own.
+//! A seed switches a random subset of kinds of fault on, each with a rate of its own.
 
 use std::time::Duration;
 
