@@ -27,7 +27,7 @@ use crate::wire::DataIn;
 use crate::wire::receiver::{Received, Receiver};
 use crate::wire::transmit::MAX_SLICES;
 
-/// Staging memory of a connection, in bytes.
+/// Staging memory of a busy connection, in bytes.
 const STAGING_BYTES: usize = 256 * 1024;
 
 /// The limit on a data segment during login (RFC 7143 §13.12).
@@ -75,7 +75,7 @@ impl Driver {
             placing: None,
             long: false,
             timer: Box::pin(tokio::time::sleep(std::time::Duration::ZERO)),
-            wakes: Vec::with_capacity(64),
+            wakes: Vec::new(),
             written: 0,
         }
     }
@@ -369,6 +369,12 @@ impl Driver {
         let now = now();
         if due <= now {
             core.session.handle_timeout(now);
+            let quiet = core.session.is_quiet();
+            drop(core);
+            if quiet {
+                self.receiver.release_memory();
+                self.shared.writer().transmit.release_memory();
+            }
             return true;
         }
         // The timer may only be moved forward: that a deadline has moved back is found out when

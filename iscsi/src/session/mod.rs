@@ -188,14 +188,14 @@ impl Session {
                 exp_stat_sn: StatSn(0),
                 last_heard: now,
             },
-            pending: VecDeque::with_capacity(usize::from(capacity)),
-            sending: VecDeque::with_capacity(usize::from(capacity)),
+            pending: VecDeque::new(),
+            sending: VecDeque::new(),
             in_flight: 0,
             controls: Controls::default(),
             reconnect: Reconnect::new(now, CmdSn(u32::from_be_bytes(c))),
             actions: VecDeque::new(),
             events: VecDeque::new(),
-            wakes: Vec::with_capacity(usize::from(capacity)),
+            wakes: Vec::new(),
             freed: 0,
             next_deadline: None,
             stats: SessionStats::default(),
@@ -333,6 +333,13 @@ impl Session {
     #[must_use]
     pub fn is_closed(&self) -> bool {
         matches!(self.phase, Phase::Closed)
+    }
+
+    /// Whether nothing is under way, and nothing has been heard for the keepalive interval:
+    /// memory for a busy connection can be given back.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        self.in_flight == 0 && self.pending.is_empty() && self.controls.ping.is_some()
     }
 
     /// What the nexus is doing.

@@ -5,7 +5,8 @@
 //! meets another command's memory. Index 0x8000 and above are control tags (NOP-Out, task
 //! management, logout).
 //!
-//! The table is sized once; nothing here allocates per command.
+//! The table grows to as many slots as were ever needed at once, and never beyond the queue depth;
+//! nothing here allocates per command.
 
 use std::task::Waker;
 use std::time::{Duration, Instant};
@@ -96,25 +97,29 @@ pub(super) struct Task {
 /// All slots of a session.
 #[derive(Debug)]
 pub(super) struct TaskTable {
+    /// Grows up to `capacity`, as far as it was ever needed.
     slots: Vec<Option<Task>>,
     generations: Vec<u16>,
     free: Vec<u16>,
+    capacity: u16,
+    first_generation: u16,
 }
 
 impl TaskTable {
     /// `capacity` slots, between 1 and 4,096. `generation` starts the tags of every slot.
     pub(super) fn new(capacity: u16, generation: u16) -> Self {
-        let capacity = capacity.clamp(1, 4096);
         Self {
-            slots: (0..capacity).map(|_| None).collect(),
-            generations: vec![generation; usize::from(capacity)],
-            free: (0..capacity).rev().collect(),
+            slots: Vec::new(),
+            generations: Vec::new(),
+            free: Vec::new(),
+            capacity: capacity.clamp(1, 4096),
+            first_generation: generation,
         }
     }
 
     /// Takes a free slot; `None` when all are in use.
     pub(super) fn insert(&mut self, make: impl FnOnce(u16) -> Task) -> Option<TaskKey> {
-        let index = self.free.pop()?;
+        let index = self.free.pop().or_else(|| self.grow())?;
         let generation = self
             .generations
             .get(usize::from(index))
@@ -124,6 +129,19 @@ impl TaskTable {
             *slot = Some(make(generation));
         }
         Some(TaskKey { index, generation })
+    }
+
+    /// One more slot, if there may be one.
+    fn grow(&mut self) -> Option<u16> {
+        let index = u16::try_from(self.slots.len()).ok()?;
+        if index >= self.capacity {
+            return None;
+        }
+        self.slots.push(None);
+        self.generations.push(self.first_generation);
+        // Never more free slots than slots: returning one later does not allocate.
+        self.free.reserve(self.slots.len() - self.free.len());
+        Some(index)
     }
 
     /// Frees a slot; its tag is never used again before 65,535 others of the slot were.
@@ -171,7 +189,7 @@ impl TaskTable {
     }
 
     pub(super) fn capacity(&self) -> usize {
-        self.slots.len()
+        usize::from(self.capacity)
     }
 
     /// Indices of the slots in use, in order.

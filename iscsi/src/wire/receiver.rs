@@ -14,10 +14,20 @@
 use super::digest::{Crc32c, DIGEST_BYTES};
 use super::{BHS_BYTES, Bhs, DataIn, Response, WireError, lengths, padded};
 
+/// The least staging memory, in bytes.
+const STAGING_MIN: usize = 4096;
+
+/// Staging memory of a connection that is not busy, in bytes.
+const STAGING_FIRST: usize = 16 * 1024;
+
 /// The receiving half of a connection, without the socket.
 #[derive(Debug)]
 pub struct Receiver {
     staging: Vec<u8>,
+    /// Staging memory grows up to this when reads fill it.
+    staging_max: usize,
+    /// The last read filled all there was.
+    short: bool,
     start: usize,
     end: usize,
     /// What the last handed-out PDU occupied; given up by the next call.
@@ -83,12 +93,14 @@ pub enum FrameError {
 }
 
 impl Receiver {
-    /// Staging memory of `staging_bytes`; a PDU with data longer than `max_data_bytes` (our
-    /// declared MaxRecvDataSegmentLength) is refused.
+    /// Staging memory of up to `staging_bytes`, less at first; a PDU with data longer than
+    /// `max_data_bytes` (our declared MaxRecvDataSegmentLength) is refused.
     #[must_use]
     pub fn new(staging_bytes: usize, max_data_bytes: u32) -> Self {
         Self {
-            staging: vec![0; staging_bytes.max(4096)],
+            staging: vec![0; staging_bytes.clamp(STAGING_MIN, STAGING_FIRST)],
+            staging_max: staging_bytes.max(STAGING_MIN),
+            short: false,
             start: 0,
             end: 0,
             handed_out: 0,
@@ -108,6 +120,15 @@ impl Receiver {
         self.set_params(false, false, max_data_bytes);
     }
 
+    /// Gives memory back that only a busy connection needs. No effect while bytes are staged.
+    pub fn release_memory(&mut self) {
+        self.give_up_handed_out();
+        if self.start == self.end && self.staging.len() > STAGING_FIRST {
+            self.staging = vec![0; STAGING_FIRST];
+        }
+        self.short = false;
+    }
+
     /// Puts what a login negotiated into force, from the next PDU on.
     pub fn set_params(&mut self, header_digest: bool, data_digest: bool, max_data_bytes: u32) {
         self.header_digest = header_digest;
@@ -118,6 +139,10 @@ impl Receiver {
     /// Where the next bytes of the stream go. Never empty after [`Received::Incomplete`].
     pub fn space(&mut self) -> &mut [u8] {
         self.give_up_handed_out();
+        if std::mem::take(&mut self.short) && self.staging.len() < self.staging_max {
+            let more = self.staging.len().saturating_mul(4).min(self.staging_max);
+            self.staging.resize(more, 0);
+        }
         if self.start > 0 && self.end == self.staging.len() {
             self.staging.copy_within(self.start..self.end, 0);
             self.end -= self.start;
@@ -129,6 +154,7 @@ impl Receiver {
     /// `bytes` have been put into [`Receiver::space`].
     pub fn filled(&mut self, bytes: usize) {
         self.end = self.end.saturating_add(bytes).min(self.staging.len());
+        self.short = self.end == self.staging.len();
     }
 
     /// Takes the next PDU.

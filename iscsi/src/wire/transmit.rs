@@ -24,6 +24,9 @@ pub const MAX_SLICES: usize = 256;
 /// Payloads up to this length are copied beside their header.
 const COPY_BYTES: usize = 1024;
 
+/// Arena of a connection that is not busy, in bytes.
+const ARENA_FIRST: usize = 4096;
+
 /// A batch stops growing at this many bytes.
 const BATCH_BYTES: u64 = 1 << 20;
 
@@ -72,10 +75,17 @@ impl Transmit {
     #[must_use]
     pub fn new() -> Self {
         Self {
-            arena: Vec::with_capacity(64 * 1024),
-            segments: Vec::with_capacity(2 * MAX_SLICES),
-            unsealed: Vec::with_capacity(MAX_SLICES),
+            arena: Vec::with_capacity(ARENA_FIRST),
             ..Self::default()
+        }
+    }
+
+    /// Gives memory back that only a busy connection needs. No effect while bytes wait.
+    pub fn release_memory(&mut self) {
+        if self.is_empty() {
+            self.arena = Vec::with_capacity(ARENA_FIRST);
+            self.segments = Vec::new();
+            self.unsealed = Vec::new();
         }
     }
 

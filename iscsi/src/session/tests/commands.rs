@@ -407,3 +407,31 @@ fn time_limits_of_for_ever_are_taken() {
     peer.session.logout(peer.now);
     assert!(peer.session.poll_timeout().is_some());
 }
+
+#[test]
+fn the_table_takes_no_more_than_the_queue_depth_and_no_tag_twice() {
+    let mut config = config();
+    config.queue_depth = 2;
+    let mut peer = Peer::up(config, keys(&[]));
+    assert_eq!(peer.session.capacity(), 2);
+    let first = peer.submit(0, read(512));
+    let second = peer.submit(0, read(512));
+    let refused = peer.session.submit(peer.now, Lun::ZERO, read(512));
+    let refused = refused.unwrap_err();
+    assert_eq!(refused.data.len(), 512, "the memory comes back");
+    let tags: Vec<u32> = peer.sent().iter().map(Pdu::itt).collect();
+    assert_eq!(tags.len(), 2);
+    let answer = peer.answer(tags[1], 8);
+    peer.reply(&[answer]);
+    assert_eq!(peer.answered(second).status, scsi::Status::BUSY);
+    let third = peer.submit(0, read(512));
+    let again = peer.one().itt();
+    assert!(
+        !tags.contains(&again),
+        "a slot is used again, its tag is not"
+    );
+    assert_eq!(again & 0xffff, tags[1] & 0xffff);
+    for key in [first, third] {
+        assert!(peer.done(key).is_none());
+    }
+}

@@ -353,3 +353,23 @@ impl Reader {
         }
     }
 }
+
+#[test]
+fn staging_memory_grows_when_reads_fill_it_and_is_given_back() {
+    let mut sut = Receiver::new(256 * 1024, 8192);
+    let first = sut.space().len();
+    assert_eq!(first, STAGING_FIRST);
+    sut.filled(first - 1);
+    assert_eq!(sut.space().len(), 1, "a read that left room proves nothing");
+    sut.filled(1);
+    assert_eq!(sut.space().len(), 3 * first);
+    sut.release_memory();
+    assert_eq!(sut.space().len(), 3 * first, "what is staged stays");
+    sut.filled(3 * first);
+    assert_eq!(sut.space().len(), 12 * first);
+    sut.filled(12 * first);
+    assert!(sut.space().is_empty(), "never beyond the limit");
+    sut.reset(8192);
+    sut.release_memory();
+    assert_eq!(sut.space().len(), first);
+}
