@@ -59,8 +59,8 @@ const STEPS: &[Step] = &[
     },
     Step {
         name: "oracles",
-        purpose: "our codecs against sg3-utils and tshark",
-        run: || cargo("test -p iscsi-scsi -p iscsi --quiet -- --ignored"),
+        purpose: "our codecs against sg3-utils and tshark, our target against strangers",
+        run: || cargo("test -p iscsi-scsi -p iscsi -p iscsi-test-target --quiet -- --ignored"),
     },
     Step {
         name: "sim",
