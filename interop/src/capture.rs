@@ -177,7 +177,8 @@ fn tshark(sandbox: &Sandbox, file: &Path) -> Tool {
     Tool::new(sandbox, "tshark")
         .arg("-r")
         .arg(file)
-        .words("-o iscsi.bogus_pdu_max_data_len:16777215")
+        // Packets on a loopback device may be recorded out of order.
+        .words("-o iscsi.bogus_pdu_max_data_len:16777215 -o tcp.reassemble_out_of_order:TRUE")
         .limit(DECODE_LIMIT)
 }
 

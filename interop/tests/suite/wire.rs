@@ -23,7 +23,7 @@ fn tgtd_without_digests_is_clean() {
             Roundtrip::new(&lun).run(sandbox, tgt.image(1)?)
         })?;
         recording.verdict(sandbox)?.clean(false)?;
-        ends_with_logouts(sandbox, &recording)
+        ends_with_logouts(sandbox, &recording, ANSWERED)
     });
 }
 
@@ -44,7 +44,7 @@ fn tgtd_with_digests_is_clean() {
                 .run(sandbox, tgt.image(1)?)
         })?;
         recording.verdict(sandbox)?.clean(true)?;
-        ends_with_logouts(sandbox, &recording)
+        ends_with_logouts(sandbox, &recording, ANSWERED)
     });
 }
 
@@ -65,7 +65,8 @@ fn istgt_with_digests_and_small_segments_is_clean() {
                 .run(sandbox, istgt.image(0)?)
         })?;
         recording.verdict(sandbox)?.clean(true)?;
-        ends_with_logouts(sandbox, &recording)
+        // istgt sometimes closes the connection in place of an answer.
+        ends_with_logouts(sandbox, &recording, ASKED)
     });
 }
 
@@ -90,7 +91,7 @@ fn every_verb_that_looks_is_clean_and_logs_out() {
             Ok(())
         })?;
         recording.verdict(sandbox)?.clean(false)?;
-        ends_with_logouts(sandbox, &recording)
+        ends_with_logouts(sandbox, &recording, ANSWERED)
     });
 }
 
@@ -100,8 +101,14 @@ fn recorded(sandbox: &Sandbox, sessions: impl FnOnce(&Sandbox) -> Result<()>) ->
     capture.stop()
 }
 
-/// Every TCP connection that logged in ends with a Logout that was answered.
-fn ends_with_logouts(sandbox: &Sandbox, recording: &Recording) -> Result<()> {
+/// Opcode of a Logout Request.
+const ASKED: &str = "0x06";
+
+/// Opcode of a Logout Response.
+const ANSWERED: &str = "0x26";
+
+/// Every TCP connection that logged in ends with a Logout.
+fn ends_with_logouts(sandbox: &Sandbox, recording: &Recording, logout: &str) -> Result<()> {
     let streams = |opcode: &str| -> Result<Vec<String>> {
         let filter = format!("iscsi.opcode == {opcode}");
         let mut streams = recording.fields(sandbox, &filter, &["tcp.stream"])?;
@@ -109,7 +116,7 @@ fn ends_with_logouts(sandbox: &Sandbox, recording: &Recording) -> Result<()> {
         streams.dedup();
         Ok(streams)
     };
-    let (logins, logouts) = (streams("0x23")?, streams("0x26")?);
+    let (logins, logouts) = (streams("0x23")?, streams(logout)?);
     ensure!(!logins.is_empty(), "no login was recorded");
     ensure!(
         logins == logouts,
