@@ -154,6 +154,9 @@ pub enum LoginError {
         /// What it did.
         source: ProtocolError,
     },
+    /// CHAP needs a challenge that nobody can foresee, and there is no randomness for one.
+    #[error("no randomness for a CHAP challenge: the system's generator failed")]
+    NoRandomness,
     /// The login goes on and on.
     #[error("no end after {limit} login responses, in stage {stage}")]
     TooManyRounds {

@@ -170,11 +170,12 @@ pub struct Login {
 }
 
 impl Login {
-    /// Prepares a login. `entropy` fills a buffer with random bytes; it is asked for CHAP only.
+    /// Prepares a login. `entropy` fills a buffer with random bytes, or leaves it zero when it has
+    /// none; it is asked for CHAP only.
     ///
     /// # Errors
     ///
-    /// When the offer contradicts itself or the alias cannot be sent.
+    /// When the offer contradicts itself, the alias cannot be sent, or CHAP finds no randomness.
     pub fn start(
         config: LoginConfig,
         entropy: &mut dyn FnMut(&mut [u8]),
@@ -188,7 +189,7 @@ impl Login {
         let negotiation = Negotiation::new(config.offer, session, leading)?;
         // Always through the security stage: targets exist that refuse to start in the
         // operational one, none that refuse AuthMethod=None without wanting authentication.
-        let security = Security::new(config.auth, entropy);
+        let security = Security::new(config.auth, entropy)?;
         let opening = security.opening();
         pairs.extend(opening.pairs);
         let mut phase = Phase {

@@ -29,22 +29,29 @@ pub(super) struct Security {
 }
 
 impl Security {
-    pub(super) fn new(policy: AuthPolicy, entropy: &mut dyn FnMut(&mut [u8])) -> Self {
+    pub(super) fn new(
+        policy: AuthPolicy,
+        entropy: &mut dyn FnMut(&mut [u8]),
+    ) -> Result<Self, LoginError> {
         let mut bytes = [0; ENTROPY_BYTES];
         let method = match &policy {
             AuthPolicy::None => Method::None,
             AuthPolicy::Chap(_) => {
                 entropy(&mut bytes);
+                // A challenge that can be foreseen can be answered from a recording.
+                if bytes == [0; ENTROPY_BYTES] {
+                    return Err(LoginError::NoRandomness);
+                }
                 Method::Chap
             }
         };
-        Self {
+        Ok(Self {
             policy,
             method,
             agreed: false,
             entropy: bytes,
             exchange: None,
-        }
+        })
     }
 
     /// The stage's own part of the first request.

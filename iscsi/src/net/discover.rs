@@ -85,6 +85,7 @@ async fn attempt(
         .map_err(lost)?;
     let mut entropy = |bytes: &mut [u8]| {
         if getrandom::fill(bytes).is_err() {
+            bytes.fill(0);
             tracing::error!("the system has no randomness");
         }
     };

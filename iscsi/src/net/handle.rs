@@ -39,9 +39,9 @@ impl SessionHandle {
     #[expect(clippy::disallowed_methods, reason = "drivers read the clock")]
     pub fn start(config: SessionConfig) -> Self {
         let entropy = Box::new(|bytes: &mut [u8]| {
-            // The system's generator fails only where nothing works; a challenge that stays
-            // zero would then be refused as a reflection or a replay at worst.
+            // What stays zero is no randomness; a login that needs some then refuses to start.
             if getrandom::fill(bytes).is_err() {
+                bytes.fill(0);
                 tracing::error!("the system has no randomness");
             }
         });

@@ -263,3 +263,16 @@ fn nothing_of_the_secret_is_printed() {
     let printed = format!("{:?} {config:?}", script.login);
     assert!(!printed.contains(OURS) && !printed.contains(THEIRS));
 }
+
+#[test]
+fn chap_does_not_start_without_randomness() {
+    for mutual in [false, true] {
+        let config = LoginConfig {
+            auth: policy(mutual),
+            ..config()
+        };
+        let error = Login::start(config.clone(), &mut |_| {}).unwrap_err();
+        assert_eq!(error, LoginError::NoRandomness);
+        assert!(Login::start(config, &mut |bytes| bytes.fill(1)).is_ok());
+    }
+}
