@@ -33,6 +33,7 @@ mod read;
 mod reconnect;
 mod response;
 mod snapshot;
+pub mod state;
 mod stats;
 mod task;
 mod window;
