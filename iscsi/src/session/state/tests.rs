@@ -61,7 +61,11 @@ fn what_is_not_listed_is_refused() {
         "the end of the login is not possible in state S1 FREE (RFC 7143 §8)"
     );
     assert!(CleanupState::Free.after(CleanupEvent::Started).is_err());
-    assert!(SessionState::LoggedIn.after(SessionEvent::FirstLogin).is_err());
+    assert!(
+        SessionState::LoggedIn
+            .after(SessionEvent::FirstLogin)
+            .is_err()
+    );
 }
 
 #[test]
