@@ -261,6 +261,14 @@ pub(crate) struct LoginArgs {
         hide_env_values = true
     )]
     pub(crate) initiator_name: Option<IscsiName>,
+    /// Where session identifiers are kept, so that a later run is the same initiator port to the
+    /// target: its login ends what a killed run left there, and persistent reservations go on to
+    /// hold. If not given, ~/.local/state/iscsi.
+    #[arg(long, value_name = "DIR", env = "ISCSI_STATE_DIR")]
+    pub(crate) state_dir: Option<PathBuf>,
+    /// Use new session identifiers and keep none.
+    #[arg(long, conflicts_with = "state_dir")]
+    pub(crate) no_state: bool,
     /// Name to authenticate with (CHAP). The secret comes from a file or ISCSI_CHAP_SECRET.
     #[arg(
         long,

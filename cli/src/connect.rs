@@ -3,10 +3,13 @@
 //! Whatever a verb does, whether it succeeds, fails or is stopped by a signal, the sessions are
 //! logged out before the run ends.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use initiator::{Initiator, LogicalUnit, PortalSpec, Target, TargetSpec};
+use initiator::{
+    BuildError, Builder, Initiator, LogicalUnit, PortalSpec, StateError, Target, TargetSpec,
+};
 
 use crate::args::{LoginArgs, OutputArgs};
 use crate::exit::Failure;
@@ -59,9 +62,30 @@ pub(crate) fn initiator(login: &LoginArgs) -> anyhow::Result<Initiator> {
             Failure::Usage(format!("-k {}={}: {error}", offer.key, offer.value))
         })?;
     }
-    builder
-        .build()
+    build(builder, login, name::state_directory(environment))
         .map_err(|error| Failure::Usage(error.to_string()).into())
+}
+
+/// Without the directory where identifiers are kept by default one can work (a container may have
+/// no place to write); without one that was asked for one must not.
+fn build(
+    builder: Builder,
+    login: &LoginArgs,
+    default_directory: PathBuf,
+) -> Result<Initiator, BuildError> {
+    if login.no_state {
+        return builder.build();
+    }
+    if let Some(directory) = &login.state_dir {
+        return builder.state_directory(directory).build();
+    }
+    match builder.clone().state_directory(default_directory).build() {
+        Err(BuildError::State(error @ StateError::Io { .. })) => {
+            output::note(&format!("session identifiers are not kept: {error}"));
+            builder.build()
+        }
+        other => other,
+    }
 }
 
 /// Logs in, lets `work` use the target, logs out.

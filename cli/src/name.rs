@@ -40,16 +40,27 @@ pub(crate) fn initiator_name(
 }
 
 fn kept_at(environment: impl Fn(&str) -> Option<OsString>) -> PathBuf {
-    let absolute = |name: &str| {
-        environment(name)
-            .map(PathBuf::from)
-            .filter(|path| path.is_absolute())
-    };
-    let config = absolute("XDG_CONFIG_HOME")
+    let config = absolute(&environment, "XDG_CONFIG_HOME")
         .map(|config| config.join("iscsi"))
-        .or_else(|| absolute("HOME").map(|home| home.join(".config/iscsi")))
+        .or_else(|| absolute(&environment, "HOME").map(|home| home.join(".config/iscsi")))
         .unwrap_or_else(|| PathBuf::from("/etc/iscsi-userspace"));
     config.join("initiatorname")
+}
+
+/// Where session identifiers are kept if nothing else was said: `$XDG_STATE_HOME/iscsi`
+/// (`~/.local/state/iscsi`; without a home directory `/var/lib/iscsi-userspace`).
+pub(crate) fn state_directory(environment: impl Fn(&str) -> Option<OsString>) -> PathBuf {
+    absolute(&environment, "XDG_STATE_HOME")
+        .map(|state| state.join("iscsi"))
+        .or_else(|| absolute(&environment, "HOME").map(|home| home.join(".local/state/iscsi")))
+        .unwrap_or_else(|| PathBuf::from("/var/lib/iscsi-userspace"))
+}
+
+/// A variable that holds an absolute path; others do not count.
+fn absolute(environment: impl Fn(&str) -> Option<OsString>, name: &str) -> Option<PathBuf> {
+    environment(name)
+        .map(PathBuf::from)
+        .filter(|path| path.is_absolute())
 }
 
 fn load_or_make(path: &Path) -> anyhow::Result<IscsiName> {
@@ -162,5 +173,9 @@ mod tests {
         assert_eq!(path, Path::new("/etc/iscsi-userspace/initiatorname"));
         let path = kept_at(|name| (name == "HOME").then(|| "/home/me".into()));
         assert_eq!(path, Path::new("/home/me/.config/iscsi/initiatorname"));
+        let path = state_directory(|name| (name == "XDG_STATE_HOME").then(|| "here".into()));
+        assert_eq!(path, Path::new("/var/lib/iscsi-userspace"));
+        let path = state_directory(|name| (name == "HOME").then(|| "/home/me".into()));
+        assert_eq!(path, Path::new("/home/me/.local/state/iscsi"));
     }
 }

@@ -95,6 +95,55 @@ fn ls_shows_every_unit() {
 }
 
 #[test]
+fn the_next_run_is_the_same_initiator_port() {
+    let target = Embedded::start(Config::default(), 2);
+    let cli = Cli::new();
+    let (one, two) = (target.url(0), target.url(1));
+    let isids = |urls: &[&String], more: &[&str]| -> Vec<String> {
+        let urls = urls.iter().map(|url| url.as_str());
+        let args = ["info", "--json"]
+            .into_iter()
+            .chain(urls)
+            .chain(more.iter().copied());
+        let json = cli.run(args).json();
+        let sessions = json["sessions"].as_array().expect("sessions").iter();
+        let isid = |session: &serde_json::Value| session["isid"].as_str().map(str::to_owned);
+        sessions
+            .map(|session| isid(session).expect("an ISID"))
+            .collect()
+    };
+    let first = isids(&[&one, &two], &[]);
+    assert_eq!(first.len(), 2);
+    assert_ne!(first[0], first[1]);
+    assert_eq!(isids(&[&one, &two], &[]), first);
+    assert_eq!(isids(&[&two], &[]), [first[1].clone()]);
+    assert_ne!(isids(&[&one, &two], &["--no-state"]), first);
+    let elsewhere = cli.home().join("elsewhere");
+    let elsewhere = ["--state-dir", elsewhere.to_str().expect("text")];
+    assert_ne!(isids(&[&one, &two], &elsewhere), first);
+    target.assert_logged_out();
+}
+
+#[test]
+fn without_a_place_for_identifiers_one_can_work_unless_it_was_asked_for() {
+    let target = Embedded::start(Config::default(), 1);
+    let cli = Cli::new();
+    std::fs::write(cli.home().join("state"), "a file, no directory").expect("written");
+    let url = target.url(0);
+    let done = cli.run(["info", &url]);
+    done.text(0);
+    assert!(done.stderr.contains("not kept"), "{}", done.stderr);
+    let asked_for = cli.home().join("state/here");
+    let done = cli.run([
+        "info",
+        &url,
+        "--state-dir",
+        asked_for.to_str().expect("text"),
+    ]);
+    assert!(done.fails(2).contains("session identifiers"));
+}
+
+#[test]
 fn info_puts_requested_and_negotiated_side_by_side() {
     let target = Embedded::start(Config::default(), 2);
     let cli = Cli::new();

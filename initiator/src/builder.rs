@@ -1,5 +1,6 @@
 //! Collects what an [`Initiator`] needs and checks it.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use auth::Chap;
@@ -8,6 +9,7 @@ use iscsi::session::{Backoff, Keepalive, SessionConfig, Timeouts};
 use iscsi::text::Offer;
 
 use crate::isids::Isids;
+use crate::state::{Slot, StateError};
 use crate::{
     AuthError, ChapCredentials, Initiator, IscsiName, Isid, LoadBalancePolicy, MutualCredentials,
     OfferError, Portal, Tuning,
@@ -38,6 +40,12 @@ pub enum BuildError {
     /// Queue depth 0 or above 4096.
     #[error("queue depth {0} is outside 1..=4096")]
     QueueDepth(u16),
+    /// The state directory cannot be used.
+    #[error("session identifiers: {0}")]
+    State(#[from] StateError),
+    /// Session identifiers were given and a directory to find them in as well.
+    #[error("a base ISID and a state directory exclude each other")]
+    TwoIdentities,
     /// The operating system gave no random bytes for the session identifiers.
     #[error("the system has no randomness: {0}")]
     Randomness(String),
@@ -73,6 +81,7 @@ pub struct Builder {
     keepalive: Keepalive,
     timeouts: Timeouts,
     isid: Option<Isid>,
+    state_directory: Option<PathBuf>,
     reconnect_deadline: Option<Duration>,
     multipath: mpio::Config,
 }
@@ -91,6 +100,7 @@ impl Builder {
             keepalive: Keepalive::default(),
             timeouts: Timeouts::default(),
             isid: None,
+            state_directory: None,
             reconnect_deadline: None,
             multipath: mpio::Config::default(),
         }
@@ -170,6 +180,16 @@ impl Builder {
         self
     }
 
+    /// Keeps session identifiers in `directory`, so that each path is the same I_T nexus in the
+    /// next run: persistent reservations go on to hold, and a login ends what a killed run left
+    /// at the target, its last writes included. Made if it does not exist. Initiators that run at
+    /// the same time share a directory without harm, on one host: each has its own identifiers.
+    #[must_use]
+    pub fn state_directory(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.state_directory = Some(directory.into());
+        self
+    }
+
     /// A session that does not come back within `deadline` after a loss is given up for good.
     /// Otherwise it tries for ever.
     #[must_use]
@@ -232,19 +252,23 @@ impl Builder {
         if self.discovery_auth == DiscoveryAuth::Chap && auth == AuthPolicy::None {
             return Err(BuildError::DiscoveryAlone);
         }
-        let isid = match self.isid {
-            Some(base) => base,
-            None => {
-                let entropy =
-                    getrandom::u32().map_err(|error| BuildError::Randomness(error.to_string()))?;
-                Isid::random(entropy, 0)
-            }
-        };
         Ok(Initiator::new(Settings {
-            isids: Isids::new(isid),
+            isids: self.isids()?,
             auth,
             builder: self,
         }))
+    }
+
+    fn isids(&self) -> Result<Isids, BuildError> {
+        match (self.isid, &self.state_directory) {
+            (Some(_), Some(_)) => Err(BuildError::TwoIdentities),
+            (Some(base), None) => Ok(Isids::new(base)),
+            (None, Some(directory)) => {
+                let fresh = random_base()?;
+                Ok(Isids::kept(Slot::take(directory, &self.name, fresh)?))
+            }
+            (None, None) => Ok(Isids::new(random_base()?)),
+        }
     }
 
     fn auth_policy(&self) -> Result<AuthPolicy, BuildError> {
@@ -262,6 +286,11 @@ impl Builder {
         };
         Ok(AuthPolicy::Chap(chap))
     }
+}
+
+fn random_base() -> Result<Isid, BuildError> {
+    let entropy = getrandom::u32().map_err(|error| BuildError::Randomness(error.to_string()))?;
+    Ok(Isid::random(entropy, 0))
 }
 
 /// What was built: checked, and shared by all that an initiator starts.
@@ -383,7 +412,9 @@ mod tests {
     fn every_initiator_gets_a_base_of_its_own() {
         let base = |initiator: &Initiator| {
             let name = "iqn.2001-04.com.example:t".parse().unwrap();
-            initiator.settings().isids.lease(Some(&name)).unwrap()
+            let portal = "192.0.2.1".parse().unwrap();
+            let isids = &initiator.settings().isids;
+            isids.lease(&name, &portal).unwrap().unwrap()
         };
         let (one, two) = (builder().build().unwrap(), builder().build().unwrap());
         // 24 random bits each; a chance of 1 in 16 million to fail.
@@ -392,5 +423,7 @@ mod tests {
         let given = Isid::enterprise(0x1234, 9);
         let fixed = builder().isid(given).build().unwrap();
         assert_eq!(base(&fixed), Isid::enterprise(0x1234, 0));
+        let both = builder().isid(given).state_directory("/nowhere");
+        assert_eq!(refusal(both), BuildError::TwoIdentities);
     }
 }

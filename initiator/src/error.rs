@@ -29,6 +29,9 @@ pub enum Error {
         /// How many there can be.
         max: usize,
     },
+    /// The state directory cannot keep a session identifier; nothing was sent.
+    #[error("session identifiers: {0}")]
+    State(#[from] crate::StateError),
     /// More discoveries under way at once than there are session identifiers.
     #[error("too many discoveries are under way")]
     TooManyDiscoveries,

@@ -39,6 +39,7 @@ mod initiator;
 mod isids;
 mod plan;
 mod query;
+mod state;
 mod target;
 
 pub use auth::{AuthError, ChapAlgorithm, ChapCredentials, MutualCredentials, Secret};
@@ -60,6 +61,7 @@ pub use mpio::{
 };
 pub use query::QueryError;
 pub use scsi::{Bytes, Cdb, Command, DataPhase, IoBuf, Lun, NexusState, ScsiAnswer, TaskAttribute};
+pub use state::StateError;
 pub use target::{LunDescription, PortalSpec, Target, TargetSpec};
 
 /// A logical unit over all sessions of a target.

@@ -405,7 +405,7 @@ impl Shared {
         let groups: Vec<_> = portals.iter().map(|it| (&it.portal, it.group)).collect();
         let mut paths = Vec::with_capacity(portals.len());
         for (index, PortalSpec { portal, group }) in portals.iter().enumerate() {
-            let isid = settings.isids.lease(Some(&name));
+            let isid = settings.isids.lease(&name, portal)?;
             let isid = isid.ok_or_else(|| too_many(portals.len(), 0))?;
             let peers = plan::peers(&groups, index);
             let config = settings.session(&name, portal.clone(), peers, isid);

@@ -27,9 +27,11 @@ impl Cli {
         command
             .args(args)
             .env("XDG_CONFIG_HOME", self.home.path())
+            .env("XDG_STATE_HOME", self.home.path().join("state"))
             .stdin(Stdio::null());
         for name in [
             "ISCSI_INITIATOR_NAME",
+            "ISCSI_STATE_DIR",
             "ISCSI_CHAP_NAME",
             "ISCSI_CHAP_SECRET",
             "ISCSI_MUTUAL_NAME",

@@ -1,6 +1,7 @@
 //! Initiator's part of the session identifier.
 
 use std::fmt;
+use std::str::FromStr;
 
 /// Initiator's part of the session identifier (RFC 7143 §11.12.5).
 ///
@@ -52,5 +53,45 @@ impl fmt::Display for Isid {
     /// Twelve hexadecimal digits.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// Not twelve hexadecimal digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("an ISID has twelve hexadecimal digits")]
+pub struct IsidError;
+
+impl FromStr for Isid {
+    type Err = IsidError;
+
+    /// What [`Display`](fmt::Display) writes.
+    fn from_str(text: &str) -> Result<Self, IsidError> {
+        if text.len() != 12 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Err(IsidError);
+        }
+        let bits = u64::from_str_radix(text, 16).map_err(|_| IsidError)?;
+        let [_, _, isid @ ..] = bits.to_be_bytes();
+        Ok(Self(isid))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_form() {
+        let isid = Isid([0x80, 0x12, 0x34, 0xab, 0x00, 0x0f]);
+        assert_eq!(isid.to_string(), "801234ab000f");
+        assert_eq!("801234AB000f".parse(), Ok(isid));
+        for bad in [
+            "",
+            "801234ab00",
+            "801234ab000f0",
+            "801234ab00+f",
+            "801234ab00é",
+        ] {
+            assert_eq!(bad.parse::<Isid>(), Err(IsidError), "{bad}");
+        }
     }
 }

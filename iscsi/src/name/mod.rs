@@ -10,7 +10,7 @@ mod isid;
 mod portal;
 
 pub use iscsi_name::{IscsiName, NameError};
-pub use isid::Isid;
+pub use isid::{Isid, IsidError};
 pub use portal::{DEFAULT_PORT, Host, Portal, PortalError};
 
 /// Target session identifying handle; 0 asks for a new session (RFC 7143 §11.12.6).
