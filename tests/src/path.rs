@@ -304,10 +304,11 @@ impl Driver {
         while let Some(socket) = self.socket {
             if self.transmit.is_empty() {
                 let mut core = self.shared.core();
-                if !core.session.wants_transmit() {
+                if !core.session.wants_transmit(self.cid) {
                     return moved;
                 }
-                core.session.poll_transmit(now, &mut self.transmit);
+                core.session
+                    .poll_transmit(now, self.cid, &mut self.transmit);
                 drop(core);
                 self.transmit.seal();
                 if self.transmit.is_empty() {

@@ -29,6 +29,8 @@ use scsi::{
 use smallvec::SmallVec;
 use test_target::{Config, ConnectionId, Server, Target};
 
+/// The first connection of a session.
+const CID: iscsi::name::Cid = iscsi::name::Cid(1);
 const IO_BYTES: usize = 4096;
 const BLOCKS: u32 = 8;
 const WARM_UP: usize = 200;
@@ -104,9 +106,10 @@ impl Pair {
     /// What the session has to say, and what the target answers.
     fn exchange(&mut self) {
         let connection = self.connection.unwrap();
-        while self.session.wants_transmit() {
+        while self.session.wants_transmit(CID) {
             self.count(|this| {
-                this.session.poll_transmit(this.now, &mut this.transmit);
+                this.session
+                    .poll_transmit(this.now, CID, &mut this.transmit);
                 this.transmit.seal();
             });
             if self.transmit.is_empty() {
@@ -141,18 +144,17 @@ impl Pair {
     }
 
     fn take_pdus(&mut self) {
-        let cid = iscsi::name::Cid(1);
         loop {
             match self.receiver.take_pdu().unwrap() {
                 Received::Incomplete => return,
                 Received::Pdu { header, data } => {
-                    self.session.handle_pdu(self.now, cid, &header, data);
+                    self.session.handle_pdu(self.now, CID, &header, data);
                     if self.session.has_actions() {
                         self.act();
                     }
                 }
                 Received::DataIn { header, bytes } => {
-                    let placement = self.session.handle_data_in(self.now, cid, &header, bytes);
+                    let placement = self.session.handle_data_in(self.now, CID, &header, bytes);
                     let Placement::Into(mut loan) = placement else {
                         panic!("nowhere to put the data");
                     };
@@ -160,7 +162,7 @@ impl Pair {
                     loan.filled(placed);
                     assert_eq!(self.receiver.finish_payload(), Ok(true));
                     self.session
-                        .handle_placed(self.now, cid, &header, Some(loan));
+                        .handle_placed(self.now, CID, &header, Some(loan));
                 }
             }
         }

@@ -328,10 +328,11 @@ impl Driver {
             };
             if writer.transmit.is_empty() {
                 let mut core = shared.core();
-                if !core.session.wants_transmit() {
+                if !core.session.wants_transmit(self.cid) {
                     return false;
                 }
-                core.session.poll_transmit(now(), &mut writer.transmit);
+                core.session
+                    .poll_transmit(now(), self.cid, &mut writer.transmit);
                 drop(core);
                 writer.transmit.seal();
                 if writer.transmit.is_empty() {

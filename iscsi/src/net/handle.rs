@@ -317,7 +317,7 @@ fn submit(
 ) -> Result<TaskKey, Completion> {
     let now = Instant::now();
     let mut core = shared.core();
-    let idle = core.session.is_idle();
+    let idle = core.session.idle_connection();
     let key = core.session.submit(now, lun, command)?;
     // Not sent yet, so it is pending: this only leaves the waker.
     let polled = core.session.poll_task(key, waker);
@@ -327,17 +327,15 @@ fn submit(
         .armed
         .is_some_and(|armed| due.is_none_or(|due| armed <= due));
     // Trying does not wait, so the lock order cannot be hurt.
-    let writer = if idle && in_time && core.session.wants_transmit() {
-        shared.writer.try_lock().ok()
-    } else {
-        None
-    };
-    if let Some(mut writer) = writer.filter(|writer| writer.transmit.is_empty()) {
+    let writer = idle
+        .filter(|cid| in_time && core.session.wants_transmit(*cid))
+        .and_then(|cid| Some((cid, shared.writer.try_lock().ok()?)));
+    if let Some((cid, mut writer)) = writer.filter(|(_, writer)| writer.transmit.is_empty()) {
         let writer = &mut *writer;
         if let Some(half) = &writer.half {
-            core.session.poll_transmit(now, &mut writer.transmit);
+            core.session.poll_transmit(now, cid, &mut writer.transmit);
             // More than one batch: the driver goes on.
-            let more = core.session.wants_transmit();
+            let more = core.session.wants_transmit(cid);
             drop(core);
             writer.transmit.seal();
             let written = {

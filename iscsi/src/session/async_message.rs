@@ -9,11 +9,12 @@ use super::control::Control;
 use super::error::LossReason;
 use super::event::Event;
 use super::task::{Stage, TaskKey};
+use crate::name::Cid;
 use crate::wire::AsyncMessage;
 
 impl Session {
     /// Events 0 to 5 and 255; anything else is reported and otherwise ignored.
-    pub(super) fn async_message(&mut self, now: Instant, message: &AsyncMessage) {
+    pub(super) fn async_message(&mut self, now: Instant, cid: Cid, message: &AsyncMessage) {
         let name = event_name(message.event);
         self.push_event(Event::Async {
             event: message.event,
@@ -29,7 +30,7 @@ impl Session {
                     .wait_at_least(now, seconds(message.parameter2));
                 self.lose(now, LossReason::DropAnnounced(message.event));
             }
-            5 => self.tasks_terminated(message),
+            5 => self.tasks_terminated(cid, message),
             _ => {}
         }
     }
@@ -37,7 +38,7 @@ impl Session {
     /// Event 5: the target is ending all tasks of a logical unit, and will not answer them.
     ///
     /// Nothing says when they are over, so a write among them may still run.
-    fn tasks_terminated(&mut self, message: &AsyncMessage) {
+    fn tasks_terminated(&mut self, cid: Cid, message: &AsyncMessage) {
         for index in self.tasks.indices() {
             let Some(task) = self.tasks.at(index) else {
                 continue;
@@ -60,8 +61,8 @@ impl Session {
             }
             self.finish(key, Outcome::Failed(DeliveryError { kind, certainty }));
         }
-        self.controls
-            .push(Control::Acknowledge { lun: message.lun });
+        let lun = message.lun;
+        self.push_control(cid, Control::Acknowledge { lun });
     }
 }
 

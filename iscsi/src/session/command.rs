@@ -14,6 +14,7 @@ use super::read::{ReadProgress, payload_of};
 use super::task::{Ending, Stage, Task, TaskKey};
 use super::write::{Opening, WriteProgress};
 use super::{Session, later};
+use crate::name::Cid;
 use crate::serial::CmdSn;
 use crate::wire::transmit::Transmit;
 use crate::wire::{Lengths, ScsiCommand, ahs};
@@ -58,6 +59,7 @@ impl Session {
             lent: false,
             expected_bytes,
             cmd_sn: CmdSn(0),
+            allegiance: Cid(0),
             stream: (0, 0),
             read: ReadProgress::default(),
             write: WriteProgress::default(),
@@ -162,7 +164,10 @@ impl Session {
     }
 
     /// Sends pending commands while the window is open and the batch has room.
-    pub(super) fn transmit_commands(&mut self, out: &mut Transmit) {
+    pub(super) fn transmit_commands(&mut self, cid: Cid, out: &mut Transmit) {
+        let Some(connection) = self.connections.get_mut(cid) else {
+            return;
+        };
         while !out.is_full() && self.window.is_open() {
             let Some(key) = self.pending.pop_front() else {
                 return;
@@ -177,7 +182,7 @@ impl Session {
             let Some(cdb) = task.cdb.take() else { continue };
             let opening = match &task.data {
                 DataPhase::Write(_) => {
-                    Opening::new(task.expected_bytes, &self.params, &self.connection.params)
+                    Opening::new(task.expected_bytes, &self.params, &connection.params)
                 }
                 DataPhase::None | DataPhase::Read(_) => Opening {
                     immediate: 0,
@@ -185,6 +190,7 @@ impl Session {
                 },
             };
             task.cmd_sn = self.window.take();
+            task.allegiance = cid;
             let pdu = ScsiCommand {
                 immediate: false,
                 final_: opening.unsolicited_end == opening.immediate,
@@ -196,7 +202,7 @@ impl Session {
                 itt: key.itt(),
                 expected_data_bytes: task.expected_bytes,
                 cmd_sn: task.cmd_sn,
-                exp_stat_sn: self.connection.exp_stat_sn,
+                exp_stat_sn: connection.exp_stat_sn,
                 cdb: ahs::cdb_head(&cdb),
             };
             let mut extended = Vec::new();
@@ -217,9 +223,11 @@ impl Session {
             out.push(&pdu.encode(lengths), &extended, immediate);
             task.stream = (begin, out.queued());
             if task.write.is_sending() {
-                self.sending.push_back(key);
+                connection.sending.push_back(key);
             }
             self.in_flight += 1;
+            connection.in_flight += 1;
+            connection.outstanding_bytes += u64::from(task.expected_bytes);
             self.stats.commands += 1;
         }
     }
@@ -235,6 +243,11 @@ impl Session {
         };
         if task.stage == Stage::Sent {
             self.in_flight -= 1;
+            if let Some(connection) = self.connections.get_mut(task.allegiance) {
+                let bytes = u64::from(task.expected_bytes);
+                connection.in_flight = connection.in_flight.saturating_sub(1);
+                connection.outstanding_bytes = connection.outstanding_bytes.saturating_sub(bytes);
+            }
             if task.abandoned {
                 self.controls.note_settled();
             }
@@ -278,11 +291,9 @@ impl Session {
         }
     }
 
-    /// The connection is gone after `written` bytes of its stream: every task ends, with what is
-    /// known of how far it got.
-    pub(super) fn end_all_tasks(&mut self, written: u64) {
+    /// Every connection is gone: every task ends, with what is known of how far it got.
+    pub(super) fn end_all_tasks(&mut self) {
         self.pending.clear();
-        self.sending.clear();
         for index in self.tasks.indices() {
             let Some(task) = self.tasks.at(index) else {
                 continue;
@@ -292,6 +303,10 @@ impl Session {
                 generation: task.generation,
             };
             let (begin, end) = task.stream;
+            let written = self
+                .connections
+                .get(task.allegiance)
+                .map_or(u64::MAX, |connection| connection.written);
             let certainty = match task.stage {
                 Stage::Pending => Certainty::NotSent,
                 Stage::Sent if written <= begin => Certainty::NotSent,
@@ -307,6 +322,10 @@ impl Session {
             self.release_tag(key);
             self.finish(key, Outcome::Failed(DeliveryError { kind, certainty }));
         }
+        for connection in self.connections.iter_mut() {
+            connection.clear();
+        }
+        self.controls.reset();
     }
 }
 

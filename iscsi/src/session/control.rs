@@ -1,24 +1,20 @@
 //! PDUs that are not commands: pings, task management, logout. All are immediate, so a closed
 //! command window does not stop them (RFC 7143 §4.2.2.1).
 
-use std::collections::VecDeque;
 use std::time::Instant;
 
 use bytes::Bytes;
 use scsi::Lun;
 
 use super::Session;
+use super::connection::ConnectionState;
 use super::task::{CONTROL_INDEX, TaskKey};
 use crate::name::Cid;
-use crate::serial::{CmdSn, DataSn};
+use crate::serial::{CmdSn, DataSn, StatSn};
 use crate::wire::transmit::Transmit;
 use crate::wire::{
     Itt, Lengths, LogoutReason, LogoutRequest, NopOut, TaskFunction, TaskRequest, Ttt,
 };
-
-/// Answers to a target's pings that may wait at once; a target that asks faster than it reads
-/// gets only the newest answered.
-const REPLIES_MAX: usize = 32;
 
 /// A control PDU to be sent.
 #[derive(Debug)]
@@ -66,48 +62,15 @@ pub(super) struct Ping {
     pub(super) sent: Instant,
 }
 
-/// Control PDUs queued and outstanding.
+/// What the session keeps of control PDUs, on whatever connection they went.
 #[derive(Debug, Default)]
 pub(super) struct Controls {
-    queue: VecDeque<Control>,
     last: u16,
-    pub(super) ping: Option<Ping>,
     pub(super) asked: Vec<(Itt, Asked, Instant)>,
     abandoned: usize,
-    /// The Logout has been encoded: nothing may follow it (RFC 7143 §11.14).
-    logged_out: bool,
 }
 
 impl Controls {
-    pub(super) fn is_empty(&self) -> bool {
-        self.queue.is_empty()
-    }
-
-    /// Whether the Logout has been encoded.
-    pub(super) fn is_logged_out(&self) -> bool {
-        self.logged_out
-    }
-
-    pub(super) fn push(&mut self, control: Control) {
-        self.queue.push_back(control);
-    }
-
-    pub(super) fn push_reply(&mut self, control: Control) {
-        let waiting = |control: &Control| matches!(control, Control::Reply { .. });
-        if self.queue.iter().filter(|control| waiting(control)).count() >= REPLIES_MAX
-            && let Some(oldest) = self.queue.iter().position(waiting)
-        {
-            self.queue.remove(oldest);
-        }
-        self.queue.push_back(control);
-    }
-
-    /// Takes back a ping that no socket has taken; the next one asks the same.
-    pub(super) fn forget_ping(&mut self) {
-        self.queue
-            .retain(|control| !matches!(control, Control::Ping { .. }));
-    }
-
     /// A tag that no task has and that no other control PDU has had for a long time.
     pub(super) fn tag(&mut self) -> Itt {
         self.last = self.last.wrapping_add(1);
@@ -127,12 +90,9 @@ impl Controls {
         self.asked.iter().map(|(_, _, deadline)| *deadline).min()
     }
 
-    /// A new connection: nothing is queued or outstanding.
+    /// A new life: nothing is outstanding.
     pub(super) fn reset(&mut self) {
-        self.queue.clear();
-        self.ping = None;
         self.asked.clear();
-        self.logged_out = false;
         // What a life left behind is not settled one by one any more, but fenced.
         self.abandoned = 0;
     }
@@ -151,34 +111,55 @@ impl Controls {
 }
 
 impl Session {
-    /// Sends what is queued.
-    pub(super) fn transmit_controls(&mut self, now: Instant, out: &mut Transmit) {
-        while !out.is_full() {
-            let Some(control) = self.controls.queue.pop_front() else {
-                return;
-            };
-            self.transmit_control(now, control, out);
+    /// Queues a control PDU on a connection.
+    pub(super) fn push_control(&mut self, cid: Cid, control: Control) {
+        if let Some(connection) = self.connections.get_mut(cid) {
+            connection.controls.push_back(control);
         }
     }
 
-    fn transmit_control(&mut self, now: Instant, control: Control, out: &mut Transmit) {
+    /// Sends what is queued on a connection.
+    pub(super) fn transmit_controls(&mut self, now: Instant, cid: Cid, out: &mut Transmit) {
+        while !out.is_full() {
+            let connection = self.connections.get_mut(cid);
+            let Some(connection) = connection else { return };
+            let Some(control) = connection.controls.pop_front() else {
+                return;
+            };
+            if let Control::Ping { itt } = control {
+                connection.ping = Some(Ping { itt, sent: now });
+            } else if let Control::Logout { .. } = control {
+                connection.controls.clear();
+                connection.state = ConnectionState::InLogout;
+            }
+            let exp_stat_sn = connection.exp_stat_sn;
+            self.transmit_control(control, exp_stat_sn, out);
+        }
+    }
+
+    fn transmit_control(&mut self, control: Control, ack: StatSn, out: &mut Transmit) {
         match control {
-            Control::Reply { lun, ttt, data } => self.nop_out(lun, Itt::RESERVED, ttt, data, out),
+            Control::Reply { lun, ttt, data } => {
+                self.nop_out(lun, Itt::RESERVED, ttt, ack, data, out);
+            }
             Control::Ping { itt } => {
                 self.stats.pings += 1;
-                self.controls.ping = Some(Ping { itt, sent: now });
-                self.nop_out(Lun::ZERO, itt, Ttt::RESERVED, Bytes::new(), out);
+                self.nop_out(Lun::ZERO, itt, Ttt::RESERVED, ack, Bytes::new(), out);
             }
             Control::Acknowledge { lun } => {
-                self.nop_out(lun, Itt::RESERVED, Ttt::RESERVED, Bytes::new(), out);
+                self.nop_out(lun, Itt::RESERVED, Ttt::RESERVED, ack, Bytes::new(), out);
             }
             Control::Abort { itt, key } => {
                 let Some(task) = self.tasks.get(key) else {
                     return;
                 };
                 self.stats.aborts += 1;
-                let (lun, cmd_sn) = (task.lun, task.cmd_sn);
-                self.task_request(TaskFunction::AbortTask, lun, itt, key.itt(), cmd_sn, out);
+                let request = TaskRequest {
+                    referenced: key.itt(),
+                    ref_cmd_sn: task.cmd_sn,
+                    ..self.task_request(TaskFunction::AbortTask, task.lun, itt, ack)
+                };
+                out.push(&request.encode(Lengths::default()), &[], Bytes::new());
             }
             Control::Reset { itt, lun } => {
                 self.stats.lu_resets += 1;
@@ -189,7 +170,8 @@ impl Session {
                         *cmd_sn = Some(here);
                     }
                 }
-                self.task_request(function, lun, itt, Itt::RESERVED, CmdSn(0), out);
+                let request = self.task_request(function, lun, itt, ack);
+                out.push(&request.encode(Lengths::default()), &[], Bytes::new());
             }
             Control::Logout { itt } => {
                 let pdu = LogoutRequest {
@@ -198,23 +180,29 @@ impl Session {
                     itt,
                     cid: Cid(0),
                     cmd_sn: self.window.peek(),
-                    exp_stat_sn: self.connection.exp_stat_sn,
+                    exp_stat_sn: ack,
                 };
                 out.push(&pdu.encode(Lengths::default()), &[], Bytes::new());
-                self.controls.queue.clear();
-                self.controls.logged_out = true;
             }
         }
     }
 
-    fn nop_out(&self, lun: Lun, itt: Itt, ttt: Ttt, data: Bytes, out: &mut Transmit) {
+    fn nop_out(
+        &self,
+        lun: Lun,
+        itt: Itt,
+        ttt: Ttt,
+        exp_stat_sn: StatSn,
+        data: Bytes,
+        out: &mut Transmit,
+    ) {
         let pdu = NopOut {
             immediate: true,
             lun,
             itt,
             ttt,
             cmd_sn: self.window.peek(),
-            exp_stat_sn: self.connection.exp_stat_sn,
+            exp_stat_sn,
         };
         let data_bytes = u32::try_from(data.len()).unwrap_or(u32::MAX);
         out.push(
@@ -227,26 +215,24 @@ impl Session {
         );
     }
 
+    /// An immediate request that names no task.
     fn task_request(
         &self,
         function: TaskFunction,
         lun: Lun,
         itt: Itt,
-        referenced: Itt,
-        ref_cmd_sn: CmdSn,
-        out: &mut Transmit,
-    ) {
-        let pdu = TaskRequest {
+        exp_stat_sn: StatSn,
+    ) -> TaskRequest {
+        TaskRequest {
             immediate: true,
             function,
             lun,
             itt,
-            referenced,
+            referenced: Itt::RESERVED,
             cmd_sn: self.window.peek(),
-            exp_stat_sn: self.connection.exp_stat_sn,
-            ref_cmd_sn,
+            exp_stat_sn,
+            ref_cmd_sn: CmdSn(0),
             exp_data_sn: DataSn(0),
-        };
-        out.push(&pdu.encode(Lengths::default()), &[], Bytes::new());
+        }
     }
 }

@@ -75,12 +75,14 @@ impl Session {
             return;
         };
         task.ending = Ending::Asked;
+        // Where the task is (RFC 7143 §11.5.1).
+        let cid = task.allegiance;
         let itt = self.controls.tag();
         let deadline = later(now, self.config.timeouts.abort_task);
         self.controls
             .asked
             .push((itt, Asked::Abort { key, why }, deadline));
-        self.controls.push(Control::Abort { itt, key });
+        self.push_control(cid, Control::Abort { itt, key });
     }
 
     /// Has the logical unit of a task reset, unless a reset that reaches the task is under way.
@@ -100,7 +102,8 @@ impl Session {
         self.controls
             .asked
             .push((itt, Asked::Reset { lun, cmd_sn }, deadline));
-        self.controls.push(Control::Reset { itt, lun });
+        let cid = self.connections.leading().cid;
+        self.push_control(cid, Control::Reset { itt, lun });
     }
 
     /// A task management response came.

@@ -4,7 +4,6 @@ use std::time::{Duration, Instant};
 
 use super::control::Control;
 use super::error::{CloseReason, LossReason, ProtocolError};
-use super::event::Action;
 use super::{After, Phase, Session, later};
 use crate::wire::{Itt, LogoutResponse};
 
@@ -104,8 +103,9 @@ impl Session {
             logout.deadline = later(now, self.config.timeouts.logout);
             // What was not sent by now never will be; nothing may follow a Logout.
             self.pending.clear();
-            self.sending.clear();
-            self.controls.push(Control::Logout { itt });
+            let connection = self.connections.leading_mut();
+            connection.sending.clear();
+            connection.controls.push_back(Control::Logout { itt });
         }
     }
 
@@ -155,10 +155,7 @@ impl Session {
             },
             Why::Fence => After::Again,
         };
-        self.actions.push_back(Action::Close {
-            cid: self.connection.cid,
-            abort: false,
-        });
+        self.close_transport(false);
         self.phase = Phase::Closing(after);
         Ok(())
     }

@@ -21,6 +21,8 @@
 mod async_message;
 mod command;
 pub mod config;
+mod connection;
+mod connections;
 mod control;
 mod ending;
 pub mod error;
@@ -46,6 +48,7 @@ use std::time::{Duration, Instant};
 use scsi::{Incarnation, NexusState};
 
 pub use self::config::{Backoff, Keepalive, SessionConfig, Timeouts};
+pub use self::connection::ConnectionState;
 pub use self::error::{CloseReason, LossReason, ProtocolError, R2tFault};
 pub use self::event::{Action, Event};
 pub use self::read::Loan;
@@ -53,6 +56,8 @@ pub use self::snapshot::SessionSnapshot;
 pub use self::stats::SessionStats;
 pub use self::task::TaskKey;
 
+use self::connection::Connection;
+use self::connections::Connections;
 use self::control::Controls;
 use self::lives::Lives;
 use self::logout::Logout;
@@ -61,8 +66,8 @@ use self::task::TaskTable;
 use self::window::CommandWindow;
 use crate::login::Login;
 use crate::name::{Cid, Portal, Tsih};
-use crate::serial::{CmdSn, StatSn};
-use crate::text::{ConnectionParams, NegotiatedKey, SessionParams};
+use crate::serial::CmdSn;
+use crate::text::{NegotiatedKey, SessionParams};
 use crate::wire::Window;
 use crate::wire::transmit::Transmit;
 
@@ -85,13 +90,11 @@ pub struct Session {
     keys: Vec<NegotiatedKey>,
     tsih: Tsih,
     window: CommandWindow,
-    connection: Connection,
+    connections: Connections,
     tasks: TaskTable,
     /// Commands waiting for the window, oldest first.
     pending: VecDeque<TaskKey>,
-    /// Writes with bursts to send, oldest first.
-    sending: VecDeque<TaskKey>,
-    /// Tasks in [`task::Stage::Sent`].
+    /// Tasks in [`task::Stage::Sent`], on all connections.
     in_flight: usize,
     controls: Controls,
     reconnect: Reconnect,
@@ -102,16 +105,6 @@ pub struct Session {
     /// No task's deadline is before this.
     next_deadline: Option<Instant>,
     stats: SessionStats,
-}
-
-/// The connection in use, or the last one.
-#[derive(Debug)]
-struct Connection {
-    cid: Cid,
-    portal: Portal,
-    params: ConnectionParams,
-    exp_stat_sn: StatSn,
-    last_heard: Instant,
 }
 
 /// Where the session stands.
@@ -182,15 +175,8 @@ impl Session {
             params: SessionParams::default(),
             keys: Vec::new(),
             tsih: Tsih(0),
-            connection: Connection {
-                cid: Cid(0),
-                portal,
-                params: ConnectionParams::default(),
-                exp_stat_sn: StatSn(0),
-                last_heard: now,
-            },
+            connections: Connections::new(Connection::new(now, Cid(0), portal)),
             pending: VecDeque::new(),
-            sending: VecDeque::new(),
             in_flight: 0,
             controls: Controls::default(),
             reconnect: Reconnect::new(now, CmdSn(u32::from_be_bytes(c))),
@@ -231,11 +217,11 @@ impl Session {
         self.events.pop_front()
     }
 
-    /// Puts what is to be sent into `out`, as much as fits a batch. Digests still have to be
-    /// sealed.
-    pub fn poll_transmit(&mut self, now: Instant, out: &mut Transmit) {
+    /// Puts what is to be sent on a connection into `out`, as much as fits a batch. Digests still
+    /// have to be sealed.
+    pub fn poll_transmit(&mut self, now: Instant, cid: Cid, out: &mut Transmit) {
         match &mut self.phase {
-            Phase::LoggingIn { login, .. } => {
+            Phase::LoggingIn { login, .. } if cid == self.connections.leading().cid => {
                 while let Some((request, data)) = login.poll_transmit() {
                     let data_bytes = u32::try_from(data.len()).unwrap_or(u32::MAX);
                     let lengths = crate::wire::Lengths {
@@ -245,26 +231,30 @@ impl Session {
                     out.push(&request.encode(lengths), &[], data.into());
                 }
             }
-            Phase::Up | Phase::LoggingOut(_) if !self.controls.is_logged_out() => {
-                let params = &self.connection.params;
-                out.set_digests(params.header_digest, params.data_digest);
-                self.transmit_controls(now, out);
-                // Commands may open bursts of unsolicited data, which follow at once.
-                while !self.controls.is_logged_out() {
-                    self.transmit_data_out(out);
-                    let before = out.queued();
-                    self.transmit_commands(out);
-                    if out.queued() == before || out.is_full() {
-                        break;
-                    }
-                }
-            }
-            Phase::Up
-            | Phase::LoggingOut(_)
-            | Phase::Waiting { .. }
+            Phase::Up | Phase::LoggingOut(_) => self.transmit_requests(now, cid, out),
+            Phase::Waiting { .. }
             | Phase::Connecting { .. }
+            | Phase::LoggingIn { .. }
             | Phase::Closing(_)
             | Phase::Closed => {}
+        }
+    }
+
+    fn transmit_requests(&mut self, now: Instant, cid: Cid, out: &mut Transmit) {
+        let Some(connection) = self.connections.get(cid).filter(|it| it.may_send()) else {
+            return;
+        };
+        let params = &connection.params;
+        out.set_digests(params.header_digest, params.data_digest);
+        self.transmit_controls(now, cid, out);
+        // Commands may open bursts of unsolicited data, which follow at once.
+        while self.connections.get(cid).is_some_and(Connection::may_send) {
+            self.transmit_data_out(cid, out);
+            let before = out.queued();
+            self.transmit_commands(cid, out);
+            if out.queued() == before || out.is_full() {
+                break;
+            }
         }
     }
 
@@ -274,8 +264,14 @@ impl Session {
         let phase = match &self.phase {
             Phase::Waiting { at } => Some(*at),
             Phase::Connecting { deadline } | Phase::LoggingIn { deadline, .. } => Some(*deadline),
-            Phase::Up => Some(self.keepalive_due()),
-            Phase::LoggingOut(logout) => Some(logout.deadline().min(self.keepalive_due())),
+            Phase::Up => self.keepalive_due(),
+            Phase::LoggingOut(logout) => {
+                let deadline = logout.deadline();
+                Some(
+                    self.keepalive_due()
+                        .map_or(deadline, |due| due.min(deadline)),
+                )
+            }
             Phase::Closing(_) | Phase::Closed => None,
         };
         let tasks = if self.is_connected() {
@@ -340,7 +336,8 @@ impl Session {
     /// memory for a busy connection can be given back.
     #[must_use]
     pub fn is_quiet(&self) -> bool {
-        self.in_flight == 0 && self.pending.is_empty() && self.controls.ping.is_some()
+        let asked = |connection: &Connection| connection.ping.is_some();
+        self.in_flight == 0 && self.pending.is_empty() && self.connections.iter().all(asked)
     }
 
     /// What the nexus is doing.
@@ -375,25 +372,26 @@ impl Session {
         self.in_flight
     }
 
-    /// Whether a command submitted now could be written at once, with nothing before it.
+    /// The connection on which a command submitted now would be written at once, with nothing
+    /// before it; `None` when there is no such.
     #[must_use]
-    pub fn is_idle(&self) -> bool {
-        self.in_flight == 0
-            && self.pending.is_empty()
-            && self.sending.is_empty()
-            && self.controls.is_empty()
+    pub fn idle_connection(&self) -> Option<Cid> {
+        let connection = self.connections.leading();
+        (self.pending.is_empty() && connection.is_idle()).then_some(connection.cid)
     }
 
-    /// Whether [`Session::poll_transmit`] may have something.
+    /// Whether [`Session::poll_transmit`] may have something for the connection.
     #[must_use]
-    pub fn wants_transmit(&self) -> bool {
+    pub fn wants_transmit(&self, cid: Cid) -> bool {
         match &self.phase {
-            Phase::LoggingIn { .. } => true,
-            Phase::Up | Phase::LoggingOut(_) if self.controls.is_logged_out() => false,
+            Phase::LoggingIn { .. } => cid == self.connections.leading().cid,
             Phase::Up | Phase::LoggingOut(_) => {
-                !self.controls.is_empty()
-                    || !self.sending.is_empty()
-                    || (!self.pending.is_empty() && self.window.is_open())
+                self.connections.get(cid).is_some_and(|connection| {
+                    connection.may_send()
+                        && (!connection.controls.is_empty()
+                            || !connection.sending.is_empty()
+                            || (!self.pending.is_empty() && self.window.is_open()))
+                })
             }
             Phase::Waiting { .. }
             | Phase::Connecting { .. }

@@ -4,9 +4,11 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::control::Control;
+use super::connection::Connection;
+use super::control::{Control, Ping};
 use super::error::{LossReason, ProtocolError};
 use super::{Session, later};
+use crate::name::Cid;
 use crate::wire::{Itt, NopIn, Ttt};
 
 /// With a closed window, nothing under way and commands waiting, only a NOP-In can open it; it is
@@ -14,13 +16,19 @@ use crate::wire::{Itt, NopIn, Ttt};
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Session {
-    /// When the keepalive has something to do.
-    pub(super) fn keepalive_due(&self) -> Instant {
-        match self.controls.ping {
-            Some(ping) if ping.sent >= self.connection.last_heard => {
+    /// When the keepalive of any connection has something to do.
+    pub(super) fn keepalive_due(&self) -> Option<Instant> {
+        let after = self.ping_after();
+        let up = self.connections.iter().filter(|it| it.is_up());
+        up.map(|connection| self.ping_due(connection, after)).min()
+    }
+
+    fn ping_due(&self, connection: &Connection, after: Duration) -> Instant {
+        match connection.ping {
+            Some(ping) if ping.sent >= connection.last_heard => {
                 later(ping.sent, self.config.keepalive.timeout)
             }
-            _ => later(self.connection.last_heard, self.ping_after()),
+            _ => later(connection.last_heard, after),
         }
     }
 
@@ -35,32 +43,48 @@ impl Session {
     }
 
     pub(super) fn keepalive(&mut self, now: Instant) {
-        if now < self.keepalive_due() {
-            return;
-        }
-        match self.controls.ping {
-            // Anything heard since the ping proves as much as its answer.
-            Some(ping) if ping.sent >= self.connection.last_heard => {
-                self.lose(
-                    now,
-                    LossReason::KeepaliveTimeout(self.config.keepalive.timeout),
-                );
-            }
-            _ => {
-                let itt = self.controls.tag();
-                self.controls.forget_ping();
-                // Set now, not when encoded: a socket that takes nothing is no excuse.
-                self.controls.ping = Some(super::control::Ping { itt, sent: now });
-                self.controls.push(Control::Ping { itt });
+        while let Some(cid) = self.keepalive_overdue(now) {
+            let Some(connection) = self.connections.get_mut(cid) else {
+                return;
+            };
+            match connection.ping {
+                // Anything heard since the ping proves as much as its answer.
+                Some(ping) if ping.sent >= connection.last_heard => {
+                    let limit = self.config.keepalive.timeout;
+                    return self.lose(now, LossReason::KeepaliveTimeout(limit));
+                }
+                _ => {
+                    let itt = self.controls.tag();
+                    connection.forget_ping();
+                    // Set now, not when encoded: a socket that takes nothing is no excuse.
+                    connection.ping = Some(Ping { itt, sent: now });
+                    connection.controls.push_back(Control::Ping { itt });
+                }
             }
         }
     }
 
+    /// A connection whose keepalive has something to do.
+    fn keepalive_overdue(&self, now: Instant) -> Option<Cid> {
+        let after = self.ping_after();
+        let mut up = self.connections.iter().filter(|it| it.is_up());
+        let overdue = up.find(|connection| self.ping_due(connection, after) <= now)?;
+        Some(overdue.cid)
+    }
+
     /// A NOP-In came: an answer to our ping, or a question (RFC 7143 §11.19).
-    pub(super) fn nop_in(&mut self, nop: &NopIn, data: &[u8]) -> Result<(), ProtocolError> {
+    pub(super) fn nop_in(
+        &mut self,
+        cid: Cid,
+        nop: &NopIn,
+        data: &[u8],
+    ) -> Result<(), ProtocolError> {
+        let Some(connection) = self.connections.get_mut(cid) else {
+            return Ok(());
+        };
         if nop.itt != Itt::RESERVED {
-            match self.controls.ping {
-                Some(ping) if ping.itt == nop.itt => self.controls.ping = None,
+            match connection.ping {
+                Some(ping) if ping.itt == nop.itt => connection.ping = None,
                 // The answer to a ping that anything else had already answered.
                 _ => self.stats.late_answers += 1,
             }
@@ -68,10 +92,10 @@ impl Session {
         }
         if nop.ttt != Ttt::RESERVED {
             // The data come back as they are, as far as the target can take them.
-            let limit = self.connection.params.max_send_bytes as usize;
+            let limit = connection.params.max_send_bytes as usize;
             let data = data.get(..limit).unwrap_or(data);
             let data = Bytes::copy_from_slice(data);
-            self.controls.push_reply(Control::Reply {
+            connection.push_reply(Control::Reply {
                 lun: nop.lun,
                 ttt: nop.ttt,
                 data,

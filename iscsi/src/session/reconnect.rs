@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use scsi::Incarnation;
 
+use super::connection::ConnectionState;
 use super::error::{CloseReason, LossReason};
 use super::event::{Action, Event};
 use super::logout::Logout;
@@ -134,9 +135,11 @@ impl Session {
             let round = u32::try_from(self.reconnect.fence_tries / 2).unwrap_or(u32::MAX);
             timeout = timeout.min(CONNECT_WITH_FENCE.saturating_mul(1 << round.min(16)));
         }
-        let cid = Cid(self.connection.cid.0.wrapping_add(1));
-        self.connection.cid = cid;
-        self.connection.portal = portal.clone();
+        let connection = self.connections.leading_mut();
+        let cid = Cid(connection.cid.0.wrapping_add(1));
+        connection.cid = cid;
+        connection.portal = portal.clone();
+        connection.state = ConnectionState::TransportWait;
         self.phase = Phase::Connecting {
             deadline: later(now, timeout),
         };
@@ -149,10 +152,12 @@ impl Session {
 
     /// The connection is open.
     pub fn handle_connected(&mut self, now: Instant, cid: Cid) {
-        if cid != self.connection.cid || !matches!(self.phase, Phase::Connecting { .. }) {
+        let connection = self.connections.leading_mut();
+        if cid != connection.cid || !matches!(self.phase, Phase::Connecting { .. }) {
             return;
         }
-        self.connection.last_heard = now;
+        connection.last_heard = now;
+        connection.state = ConnectionState::InLogin;
         let auth = self
             .reconnect
             .auth
@@ -186,7 +191,7 @@ impl Session {
 
     /// No connection could be opened; `reason` in the system's words.
     pub fn handle_connect_failed(&mut self, now: Instant, cid: Cid, reason: String) {
-        if cid == self.connection.cid && matches!(self.phase, Phase::Connecting { .. }) {
+        if cid == self.connections.leading().cid && matches!(self.phase, Phase::Connecting { .. }) {
             let at = self.retry_at(now);
             self.attempt_failed(now, at, LossReason::Transport(reason));
         }
@@ -194,7 +199,7 @@ impl Session {
 
     /// The peer closed the connection, or the network broke it (`reason`).
     pub fn handle_lost(&mut self, now: Instant, cid: Cid, reason: Option<String>) {
-        if cid == self.connection.cid {
+        if self.connections.get(cid).is_some() {
             let reason = match (reason, &self.phase) {
                 (Some(reason), _) => LossReason::Transport(reason),
                 (None, Phase::LoggingIn { login, .. }) => LossReason::ClosedInLogin {
@@ -231,7 +236,7 @@ impl Session {
     }
 
     fn redirected(&mut self, now: Instant, permanent: bool, to: Portal) {
-        let from = self.connection.portal.clone();
+        let from = self.connections.leading().portal.clone();
         let trail = self
             .reconnect
             .trail
@@ -260,14 +265,17 @@ impl Session {
         self.params = settled.session;
         self.keys = settled.keys;
         self.tsih = settled.tsih;
-        self.connection.params = settled.connection;
-        self.connection.exp_stat_sn = settled.exp_stat_sn;
-        self.connection.last_heard = now;
         self.window = CommandWindow::new(settled.cmd_sn, settled.window);
         self.controls.reset();
-        let params = &self.connection.params;
+        let connection = self.connections.leading_mut();
+        connection.clear();
+        connection.state = ConnectionState::LoggedIn;
+        connection.params = settled.connection;
+        connection.exp_stat_sn = settled.exp_stat_sn;
+        connection.last_heard = now;
+        let params = &connection.params;
         self.actions.push_back(Action::LoggedIn {
-            cid: self.connection.cid,
+            cid: connection.cid,
             header_digest: params.header_digest,
             data_digest: params.data_digest,
             max_recv_bytes: params.max_recv_bytes,
@@ -280,7 +288,7 @@ impl Session {
         self.reconnect.up_since = now;
         self.phase = Phase::Up;
         let incarnation = self.lives.begin(self.params.target_portal_group_tag);
-        let portal = self.connection.portal.clone();
+        let portal = self.connections.leading().portal.clone();
         self.push_event(Event::LoggedIn {
             incarnation,
             portal,
@@ -370,27 +378,34 @@ impl Session {
     /// Has the driver close the connection abortively: what the network stack still holds of it
     /// must not be sent later.
     pub(super) fn close(&mut self, after: After) {
-        self.actions.push_back(Action::Close {
-            cid: self.connection.cid,
-            abort: true,
-        });
+        self.close_transport(true);
         self.phase = Phase::Closing(after);
+    }
+
+    /// Has the driver close every connection.
+    pub(super) fn close_transport(&mut self, abort: bool) {
+        for connection in self.connections.iter_mut() {
+            connection.state = ConnectionState::CleanupWait;
+            let cid = connection.cid;
+            self.actions.push_back(Action::Close { cid, abort });
+        }
     }
 
     /// The connection is closed; `written` bytes of its stream had been handed to the network.
     ///
     /// The driver gives lent memory back before.
     pub fn handle_closed(&mut self, now: Instant, cid: Cid, written: u64) {
-        if cid != self.connection.cid {
+        let Some(connection) = self.connections.get_mut(cid) else {
             return;
-        }
+        };
+        connection.state = ConnectionState::Free;
+        connection.written = written;
         let Phase::Closing(after) = std::mem::replace(&mut self.phase, Phase::Closed) else {
             // The driver never closes on its own.
             debug_assert!(false, "closed without being asked to");
             return;
         };
-        self.end_all_tasks(written);
-        self.controls.reset();
+        self.end_all_tasks();
         match after {
             After::Closed(reason) => self.end(reason),
             After::Again => self.connect(now),
@@ -399,7 +414,8 @@ impl Session {
                 reason,
                 failed: false,
             } => {
-                self.reconnect.last_failure = Some((self.connection.portal.clone(), reason));
+                self.reconnect.last_failure =
+                    Some((self.connections.leading().portal.clone(), reason));
                 self.phase = Phase::Waiting { at };
             }
             After::Retry {
@@ -416,14 +432,17 @@ impl Session {
         if self.is_closed() {
             return;
         }
-        self.end_all_tasks(written);
-        self.controls.reset();
+        for connection in self.connections.iter_mut() {
+            connection.state = ConnectionState::Free;
+            connection.written = written;
+        }
+        self.end_all_tasks();
         self.actions.clear();
         self.end(CloseReason::Stopped);
     }
 
     fn attempt_failed(&mut self, now: Instant, at: Instant, reason: LossReason) {
-        let portal = self.connection.portal.clone();
+        let portal = self.connections.leading().portal.clone();
         // The next attempt starts where all do, and may be sent the same way again.
         self.reconnect.trail = None;
         if self.reconnect.fallback.is_some() {

@@ -23,26 +23,32 @@ const SENSE_MAX: usize = 252;
 impl Session {
     /// A whole PDU came, other than Data-In.
     pub fn handle_pdu(&mut self, now: Instant, cid: Cid, pdu: &Response, data: &[u8]) {
-        if cid != self.connection.cid {
+        let Some(connection) = self.connections.get_mut(cid) else {
             return;
-        }
-        self.connection.last_heard = now;
+        };
+        connection.last_heard = now;
         if let Phase::LoggingIn { .. } = self.phase {
             return self.login_response(now, pdu, data);
         }
         if !self.is_connected() {
             return;
         }
-        if let Err(error) = self.dispatch(now, pdu, data) {
+        if let Err(error) = self.dispatch(now, cid, pdu, data) {
             self.lose(now, LossReason::Protocol(error));
         }
         self.advance_logout(now);
     }
 
-    fn dispatch(&mut self, now: Instant, pdu: &Response, data: &[u8]) -> Result<(), ProtocolError> {
+    fn dispatch(
+        &mut self,
+        now: Instant,
+        cid: Cid,
+        pdu: &Response,
+        data: &[u8],
+    ) -> Result<(), ProtocolError> {
         match pdu {
             Response::Scsi(response) => {
-                if self.status_is_next(response.stat_sn, response.window)? {
+                if self.status_is_next(cid, response.stat_sn, response.window)? {
                     self.scsi_response(response, data)?;
                 }
             }
@@ -54,29 +60,29 @@ impl Session {
                 if nop.itt == Itt::RESERVED {
                     // Carries the next StatSN without using it up.
                     self.window.update(nop.window);
-                    self.nop_in(nop, data)?;
-                } else if self.status_is_next(nop.stat_sn, nop.window)? {
-                    self.nop_in(nop, data)?;
+                    self.nop_in(cid, nop, data)?;
+                } else if self.status_is_next(cid, nop.stat_sn, nop.window)? {
+                    self.nop_in(cid, nop, data)?;
                 }
             }
             Response::Task(response) => {
-                if self.status_is_next(response.stat_sn, response.window)? {
+                if self.status_is_next(cid, response.stat_sn, response.window)? {
                     self.task_response(now, response)?;
                 }
             }
             Response::Logout(response) => {
-                if self.status_is_next(response.stat_sn, response.window)? {
+                if self.status_is_next(cid, response.stat_sn, response.window)? {
                     self.logout_response(now, response)?;
                 }
             }
             Response::Async(message) => {
-                if self.status_is_next(message.stat_sn, message.window)? {
-                    self.async_message(now, message);
+                if self.status_is_next(cid, message.stat_sn, message.window)? {
+                    self.async_message(now, cid, message);
                 }
             }
             Response::Reject(reject) => {
-                if self.status_is_next(reject.stat_sn, reject.window)? {
-                    self.rejected(now, reject, data)?;
+                if self.status_is_next(cid, reject.stat_sn, reject.window)? {
+                    self.rejected(now, cid, reject, data)?;
                 }
             }
             Response::Login(_) => {
@@ -107,10 +113,11 @@ impl Session {
         pdu: &DataIn,
         bytes: u32,
     ) -> Placement {
-        if cid != self.connection.cid || !self.is_connected() {
+        let connected = self.is_connected();
+        let Some(connection) = self.connections.get_mut(cid).filter(|_| connected) else {
             return Placement::Discard;
-        }
-        self.connection.last_heard = now;
+        };
+        connection.last_heard = now;
         self.window.update(pdu.window);
         self.data_in(pdu, bytes).unwrap_or_else(|error| {
             self.lose(now, LossReason::Protocol(error));
@@ -123,13 +130,14 @@ impl Session {
         if let Some(loan) = loan {
             self.take_back(loan);
         }
-        if cid != self.connection.cid || !self.is_connected() {
+        let connected = self.is_connected();
+        let Some(connection) = self.connections.get_mut(cid).filter(|_| connected) else {
             return;
-        }
-        self.connection.last_heard = now;
+        };
+        connection.last_heard = now;
         let Some(status) = pdu.status else { return };
         let result = self
-            .status_is_next(status.stat_sn, pdu.window)
+            .status_is_next(cid, status.stat_sn, pdu.window)
             .and_then(|next| {
                 if next {
                     let key = TaskKey::from_itt(pdu.itt);
@@ -157,21 +165,29 @@ impl Session {
         if matches!(error, FrameError::HeaderDigest | FrameError::DataDigest) {
             self.stats.digest_errors += 1;
         }
-        if cid == self.connection.cid {
+        if self.connections.get(cid).is_some() {
             self.lose(now, LossReason::from(error));
         }
     }
 
     /// Bytes came that do not make a whole PDU yet.
     pub fn handle_heard(&mut self, now: Instant, cid: Cid) {
-        if cid == self.connection.cid {
-            self.connection.last_heard = now;
+        if let Some(connection) = self.connections.get_mut(cid) {
+            connection.last_heard = now;
         }
     }
 
     /// Takes the StatSN and window numbers of a response. `false`: seen before, to be ignored.
-    fn status_is_next(&mut self, stat_sn: StatSn, window: Window) -> Result<bool, ProtocolError> {
-        let expected = self.connection.exp_stat_sn;
+    fn status_is_next(
+        &mut self,
+        cid: Cid,
+        stat_sn: StatSn,
+        window: Window,
+    ) -> Result<bool, ProtocolError> {
+        let Some(connection) = self.connections.get_mut(cid) else {
+            return Ok(false);
+        };
+        let expected = connection.exp_stat_sn;
         if expected.precedes(stat_sn) {
             // At ErrorRecoveryLevel 0 nothing can fetch what was skipped.
             return Err(ProtocolError::StatSnGap {
@@ -183,7 +199,7 @@ impl Session {
         if stat_sn != expected {
             return Ok(false);
         }
-        self.connection.exp_stat_sn = expected.next();
+        connection.exp_stat_sn = expected.next();
         Ok(true)
     }
 
@@ -293,6 +309,7 @@ impl Session {
     fn rejected(
         &mut self,
         now: Instant,
+        cid: Cid,
         reject: &Reject,
         data: &[u8],
     ) -> Result<(), ProtocolError> {
@@ -300,8 +317,10 @@ impl Session {
         let rejected = header.and_then(|bhs| Some((opcode(bhs).ok()?, crate::wire::itt(bhs))));
         match rejected {
             Some((Opcode::NopOut, itt)) => {
-                if self.controls.ping.is_some_and(|ping| ping.itt == itt) {
-                    self.controls.ping = None;
+                if let Some(connection) = self.connections.get_mut(cid)
+                    && connection.ping.is_some_and(|ping| ping.itt == itt)
+                {
+                    connection.ping = None;
                 }
                 Ok(())
             }

@@ -56,7 +56,8 @@ impl Session {
     /// The session at this moment.
     #[must_use]
     pub fn snapshot(&self) -> SessionSnapshot {
-        let portal = self.connection.portal.clone();
+        let connection = self.connections.leading();
+        let portal = connection.portal.clone();
         SessionSnapshot {
             target_name: self.config.target_name.clone(),
             state: self.state(),
@@ -75,7 +76,7 @@ impl Session {
             isid: self.config.isid,
             tsih: self.tsih,
             session: self.params.clone(),
-            connection: self.connection.params.clone(),
+            connection: connection.params.clone(),
             keys: self.keys.clone(),
             window: self.window.size(),
             in_flight: self.in_flight,

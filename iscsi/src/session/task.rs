@@ -15,6 +15,7 @@ use scsi::{Cdb, DataPhase, Incarnation, Lun, Outcome, TaskAttribute};
 
 use super::read::ReadProgress;
 use super::write::WriteProgress;
+use crate::name::Cid;
 use crate::serial::CmdSn;
 use crate::wire::Itt;
 
@@ -82,7 +83,9 @@ pub(super) struct Task {
     pub(super) lent: bool,
     pub(super) expected_bytes: u32,
     pub(super) cmd_sn: CmdSn,
-    /// Where the command's own PDU begins and ends in the connection's stream.
+    /// The connection it was sent on; only there data and status travel (RFC 7143 §4.2.5.1).
+    pub(super) allegiance: Cid,
+    /// Where the command's own PDU begins and ends in its connection's stream.
     pub(super) stream: (u64, u64),
     pub(super) read: ReadProgress,
     pub(super) write: WriteProgress,

@@ -12,6 +12,7 @@ use super::error::{ProtocolError, R2tFault};
 use super::extents::Extents;
 use super::read::payload_of;
 use super::task::{Stage, TaskKey};
+use crate::name::Cid;
 use crate::serial::{DataSn, R2tSn};
 use crate::text::{ConnectionParams, SessionParams};
 use crate::wire::transmit::Transmit;
@@ -182,17 +183,21 @@ impl Session {
         }
         let idle = !task.write.is_sending();
         task.write.grant(r2t, task.expected_bytes, params)?;
-        if idle {
-            self.sending.push_back(key);
+        let connection = self.connections.get_mut(task.allegiance);
+        if let (true, Some(connection)) = (idle, connection) {
+            connection.sending.push_back(key);
         }
         Ok(())
     }
 
     /// Makes Data-Out PDUs until the batch is full or nothing is asked for.
-    pub(super) fn transmit_data_out(&mut self, out: &mut Transmit) {
-        let limit = self.connection.params.max_send_bytes.min(DATA_OUT_MAX);
+    pub(super) fn transmit_data_out(&mut self, cid: Cid, out: &mut Transmit) {
+        let Some(connection) = self.connections.get_mut(cid) else {
+            return;
+        };
+        let limit = connection.params.max_send_bytes.min(DATA_OUT_MAX);
         while !out.is_full() {
-            let Some(key) = self.sending.front().copied() else {
+            let Some(key) = connection.sending.front().copied() else {
                 return;
             };
             let Some(task) = self
@@ -200,11 +205,11 @@ impl Session {
                 .get_mut(key)
                 .filter(|task| task.stage == Stage::Sent)
             else {
-                self.sending.pop_front();
+                connection.sending.pop_front();
                 continue;
             };
             let Some((piece, bytes)) = task.write.next_piece(limit) else {
-                self.sending.pop_front();
+                connection.sending.pop_front();
                 continue;
             };
             let end = piece.at + bytes;
@@ -213,7 +218,7 @@ impl Session {
                 lun: task.lun,
                 itt: key.itt(),
                 ttt: piece.ttt,
-                exp_stat_sn: self.connection.exp_stat_sn,
+                exp_stat_sn: connection.exp_stat_sn,
                 data_sn: piece.data_sn,
                 buffer_offset: piece.at,
             };

@@ -189,7 +189,7 @@ fn a_long_cdb_goes_on_in_an_ahs() {
     let cdb: Vec<u8> = [0x7f].into_iter().chain(1..32).collect();
     let mut wire = Transmit::new();
     peer.submit(0, command(Cdb::from_slice(&cdb).unwrap(), DataPhase::None));
-    peer.session.poll_transmit(peer.now, &mut wire);
+    peer.session.poll_transmit(peer.now, peer.cid, &mut wire);
     let mut slices = smallvec::SmallVec::new();
     wire.slices(&mut slices);
     let bytes: Vec<u8> = slices.iter().flat_map(|slice| slice.to_vec()).collect();

@@ -85,7 +85,7 @@ fn ffp_17_1_nothing_follows_a_logout() {
         peer.reply(&[nop]);
         peer.silent();
     }
-    assert!(!peer.session.wants_transmit());
+    assert!(!peer.session.wants_transmit(peer.cid));
     let answer = logged_out(&mut peer, &request, 0);
     peer.reply(&[answer]);
     assert!(peer.session.is_closed());

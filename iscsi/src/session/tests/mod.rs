@@ -301,7 +301,8 @@ impl Peer {
     pub(super) fn pump(&mut self) {
         loop {
             if self.out.is_empty() {
-                self.session.poll_transmit(self.now, &mut self.out);
+                self.session
+                    .poll_transmit(self.now, self.cid, &mut self.out);
                 self.out.seal();
             }
             let mut slices = smallvec::SmallVec::new();

@@ -358,13 +358,14 @@ fn unsolicited_data_of_more_than_one_batch_all_go_out() {
     let mut peer = Peer::up(config, answers);
     peer.write(&pattern(262_144));
     // One batch, as a caller writes it: the session has to say that there is more.
-    peer.session.poll_transmit(peer.now, &mut peer.out);
-    assert!(peer.session.wants_transmit());
+    peer.session
+        .poll_transmit(peer.now, peer.cid, &mut peer.out);
+    assert!(peer.session.wants_transmit(peer.cid));
     peer.out.seal();
     let sent = peer.sent();
     let total: usize = sent.iter().map(|pdu| pdu.data.len()).sum();
     assert_eq!((sent.len(), total), (128, 262_144));
-    assert!(!peer.session.wants_transmit() || peer.session.is_idle());
+    assert!(!peer.session.wants_transmit(peer.cid) || peer.session.idle_connection().is_some());
 }
 
 #[test]
