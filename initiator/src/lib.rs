@@ -55,9 +55,9 @@ pub use iscsi::net::{ConnectError, ConnectErrorKind};
 pub use iscsi::session::{Event as SessionEvent, LossReason, SessionSnapshot, Timeouts};
 pub use iscsi::text::{ConnectionParams, NegotiatedKey, OfferError, SessionParams};
 pub use mpio::{
-    AssembleError, EventKind as PathEvent, Geometry, IoError, IoErrorKind, LoadBalancePolicy,
-    LuIdentity, OutcomeCertainty, PathId, PathSettings, PathSnapshot, PathState, PathStats,
-    Topology, Tuning,
+    AssembleError, EventKind as PathEvent, Failback, Geometry, IoError, IoErrorKind,
+    LoadBalancePolicy, LuIdentity, OutcomeCertainty, PathAccess, PathGroup, PathId, PathSettings,
+    PathSnapshot, PathState, PathStats, SwitchReason, Topology, Tuning, UnknownFailback,
 };
 pub use query::QueryError;
 pub use scsi::{Bytes, Cdb, Command, DataPhase, IoBuf, Lun, NexusState, ScsiAnswer, TaskAttribute};

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::failback::Failback;
 use crate::select::{LoadBalancePolicy, Tuning};
 
 /// Settings of one logical unit.
@@ -11,6 +12,8 @@ pub struct Config {
     pub policy: LoadBalancePolicy,
     /// What the policies are told.
     pub tuning: Tuning,
+    /// When I/O goes back to a better group of paths. Changeable later.
+    pub failback: Failback,
     /// An I/O is retried for this long; a command under way is still waited for.
     pub io_deadline: Duration,
     /// How long I/O waits when no path is usable. Zero: not at all.
@@ -43,6 +46,7 @@ impl Default for Config {
         Self {
             policy: LoadBalancePolicy::default(),
             tuning: Tuning::default(),
+            failback: Failback::default(),
             io_deadline: Duration::from_secs(60),
             no_path_timeout: Duration::from_secs(60),
             command_timeout: Duration::from_secs(30),

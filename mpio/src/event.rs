@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use scsi::{FenceError, Incarnation};
 
 use crate::error::ProbeError;
+use crate::failback::SwitchReason;
 use crate::identity::Difference;
 use crate::path::PathId;
 use crate::select::LoadBalancePolicy;
@@ -61,6 +62,11 @@ pub enum EventKind {
         path: PathId,
         /// Why, when a check found out.
         problem: Option<ProbeError>,
+    },
+    /// A path is logged in, but the target gives no access through its port now.
+    PathStandby {
+        /// Which.
+        path: PathId,
     },
     /// A path is used again.
     PathReinstated {
@@ -124,6 +130,15 @@ pub enum EventKind {
         /// Which.
         policy: LoadBalancePolicy,
     },
+    /// I/O moved to another group of paths.
+    GroupSwitched {
+        /// Priority of the group it left.
+        from: u8,
+        /// Priority of the group it uses now.
+        to: u8,
+        /// Why.
+        reason: SwitchReason,
+    },
     /// The receiver was too slow; so many events are lost.
     Missed {
         /// How many.
@@ -146,6 +161,12 @@ impl fmt::Display for EventKind {
                 path,
                 problem: None,
             } => write!(f, "path {path} failed"),
+            Self::PathStandby { path } => {
+                write!(
+                    f,
+                    "path {path} is on standby: the target gives no access through it"
+                )
+            }
             Self::PathReinstated { path, after, .. } => {
                 write!(f, "path {path} is used again after {after:.1?}")
             }
@@ -165,6 +186,12 @@ impl fmt::Display for EventKind {
             Self::NoPathLeft => f.write_str("no path is usable; I/O waits"),
             Self::PathsBack { after } => write!(f, "a path is usable again after {after:.1?}"),
             Self::PolicyChanged { policy } => write!(f, "paths are chosen by {policy}"),
+            Self::GroupSwitched { from, to, reason } => {
+                write!(
+                    f,
+                    "from paths of priority {from} to those of priority {to}: {reason}"
+                )
+            }
             Self::Missed { count } => write!(f, "{count} events were missed"),
         }
     }

@@ -19,12 +19,14 @@
 //! Decisions take bytes and time as arguments; the only thing that waits is driven by a
 //! [`Clock`]. Without the feature `tokio` there is no runtime in here at all.
 
+mod alua;
 mod block;
 mod classify;
 mod clock;
 mod config;
 mod error;
 mod event;
+mod failback;
 mod fence;
 mod history;
 mod identity;
@@ -44,12 +46,14 @@ mod unit;
 #[cfg(test)]
 mod testing;
 
+pub use alua::PathAccess;
 pub use clock::Clock;
 #[cfg(feature = "tokio")]
 pub use clock::TokioClock;
 pub use config::Config;
 pub use error::{AssembleError, IoError, IoErrorKind, OutcomeCertainty, ProbeError};
 pub use event::{EVENTS_QUEUED, Event, EventKind, EventReceiver};
+pub use failback::{Failback, SwitchReason, UnknownFailback};
 pub use history::PathSpeed;
 pub use identity::{DesignatorKind, Difference, LuDesignator, LuIdentity};
 pub use logical_unit::{Description, Geometry, LogicalUnit, describe};
@@ -57,4 +61,4 @@ pub use path::{MAX_PATHS, PathId, PathSettings, PathSpec, PathState};
 pub use runtime::Maintenance;
 pub use select::{LoadBalancePolicy, PathView, Tuning, Turn, UnknownPolicy, select};
 pub use stats::{LATENCY_BUCKETS, PathStats};
-pub use topology::{PathSnapshot, Topology};
+pub use topology::{PathGroup, PathSnapshot, Topology};

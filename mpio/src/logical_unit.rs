@@ -25,7 +25,7 @@ use crate::probe::{Probe, is_block_device};
 use crate::retry::Replay;
 use crate::runtime::Maintenance;
 use crate::split::{merge, run_pieces};
-use crate::topology::{Entry, Topology};
+use crate::topology::{Entry, Topology, groups};
 use crate::unit::Unit;
 
 /// Size and limits of a logical unit.
@@ -300,9 +300,12 @@ impl<N: Nexus, C: Clock> LogicalUnit<N, C> {
         let unit = self.unit();
         let now = unit.clock.now();
         let table = unit.table.load();
+        let (failback, in_use) = unit.grouping();
         Topology {
             identity: unit.profile.identity.clone(),
             policy: unit.policy(),
+            failback,
+            groups: groups(&table, in_use),
             paths: table.entries.iter().map(|e| e.snapshot(now)).collect(),
             held_ranges: unit.holds.count(),
         }

@@ -128,6 +128,9 @@ pub enum PathState {
     Suspect,
     /// Logged in, but the unit cannot be used through it. Looked at again from time to time.
     Failed,
+    /// Logged in, but the target gives no access through it now (asymmetric access: standby,
+    /// unavailable, offline, in transition). Verified again when that changes.
+    Standby,
     /// Logged in, but what is behind it is not our unit. Looked at again from time to time.
     Mismatched,
     /// Not logged in; the transport reconnects.
@@ -151,6 +154,7 @@ impl PathState {
             Self::Active => "active",
             Self::Suspect => "suspect",
             Self::Failed => "failed",
+            Self::Standby => "standby",
             Self::Mismatched => "mismatched",
             Self::Down => "down",
             Self::Closed => "closed",
@@ -169,6 +173,9 @@ impl fmt::Display for PathState {
 pub(crate) enum Trouble {
     /// A command went unanswered; the path may be fine.
     Suspect,
+    /// The path is fine, but the target gives no access through it now.
+    #[allow(dead_code, reason = "said by what follows target port groups")]
+    NoAccess,
     /// The nexus went down under a command.
     Lost,
     /// The unit behind the path may have become another.

@@ -226,7 +226,7 @@ impl Attempt {
                 self.gone_if_so(path, row.kind);
                 State::Send
             }
-            Verdict::Leave(Trouble::Lost | Trouble::Changed)
+            Verdict::Leave(Trouble::Lost | Trouble::Changed | Trouble::NoAccess)
             | Verdict::LookAgain
             | Verdict::Good
             | Verdict::Up => State::Send,

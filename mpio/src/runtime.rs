@@ -65,7 +65,7 @@ impl Maintenance {
 type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 async fn maintain<N: Nexus, C: Clock>(unit: Arc<Unit<N, C>>, verified: Vec<Option<Incarnation>>) {
-    let mut keepers: Vec<Work> = Vec::new();
+    let mut keepers: Vec<Work> = vec![Box::pin(go_back(Arc::clone(&unit)))];
     let mut kept = 0;
     loop {
         let seen = unit.changes.version();
@@ -143,6 +143,18 @@ async fn keep<N: Nexus, C: Clock>(
                     }
                 }
             }
+        }
+    }
+}
+
+/// Goes back to a better group of paths when its time has come.
+async fn go_back<N: Nexus, C: Clock>(unit: Arc<Unit<N, C>>) {
+    loop {
+        let seen = unit.changes.version();
+        match unit.failback_due() {
+            Some(due) if due <= unit.clock.now() => unit.regroup(|_| {}),
+            Some(due) => unit.wait(seen, due).await,
+            None => unit.changes.after(seen).await,
         }
     }
 }
@@ -299,6 +311,7 @@ fn transition(
             path,
             problem: finding.problem.take(),
         },
+        PathState::Standby => EventKind::PathStandby { path },
         PathState::Mismatched => EventKind::IdentityMismatch {
             path,
             difference: finding.difference.take()?,

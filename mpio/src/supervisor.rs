@@ -11,6 +11,9 @@
 //!                   Mismatched+----------- Verifying <------------------+
 //! ```
 //!
+//! `Standby` is beside `Failed`: the target refuses access through the port (asymmetric access),
+//! and the path is verified again when the target changes its mind, or after a pause.
+//!
 //! [`Supervisor`] is told what the nexus does, what the data path saw and what checks found; it
 //! says what to check next and when. A path that comes back, in a new incarnation or out of
 //! trouble, carries I/O only after its identity was verified in that incarnation.
@@ -38,6 +41,9 @@ pub(crate) enum Action {
 pub(crate) enum Verified {
     /// It is our unit.
     Same,
+    /// As far as can be seen it is our unit, but the target gives no access through the path.
+    #[allow(dead_code, reason = "said by what follows target port groups")]
+    NoAccess,
     /// It is another.
     Different,
     /// It could not be seen.
@@ -53,6 +59,9 @@ pub(crate) enum Probed {
     Changed,
     /// The path answers that the unit cannot be used through it.
     Unusable,
+    /// The path answers that its port gives no access now.
+    #[allow(dead_code, reason = "said by what follows target port groups")]
+    NoAccess,
     /// No answer.
     Silent,
 }
@@ -152,6 +161,8 @@ impl Supervisor {
                 self.due = Some(now);
             }
             Trouble::Suspect => {}
+            Trouble::NoAccess if self.state == PathState::Mismatched => {}
+            Trouble::NoAccess => self.stand_by(now),
             // The nexus says that it is up: look whether it is.
             Trouble::Lost | Trouble::Changed => self.look_again(now),
             Trouble::Unusable => self.fail(now),
@@ -174,6 +185,7 @@ impl Supervisor {
                 self.state = PathState::Mismatched;
                 self.due = now.checked_add(self.intervals.failed_max);
             }
+            Verified::NoAccess => self.stand_by(now),
             Verified::Unclear => self.fail(now),
         }
     }
@@ -201,6 +213,7 @@ impl Supervisor {
                 self.state = PathState::Suspect;
                 self.due = Some(now);
             }
+            (Probed::NoAccess, _) => self.stand_by(now),
             (Probed::Silent | Probed::Unusable, _) => self.fail(now),
         }
     }
@@ -215,6 +228,7 @@ impl Supervisor {
                 PathState::Active | PathState::Suspect => Action::Probe(life),
                 PathState::Verifying
                 | PathState::Failed
+                | PathState::Standby
                 | PathState::Mismatched
                 | PathState::Down
                 | PathState::Closed => Action::Verify(life),
@@ -232,6 +246,14 @@ impl Supervisor {
         self.state = PathState::Failed;
         self.due = now.checked_add(self.pause);
         self.pause = self.pause.saturating_mul(2).min(self.intervals.failed_max);
+    }
+
+    fn stand_by(&mut self, now: Instant) {
+        if self.state != PathState::Standby {
+            self.pause = self.intervals.failed;
+        }
+        self.fail(now);
+        self.state = PathState::Standby;
     }
 
     fn rest(&mut self, state: PathState) {

@@ -3,11 +3,15 @@
 //! The data path loads it without a lock; only keepers write it. [`Topology`] is the copy for
 //! people.
 
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use scsi::{Incarnation, Nexus};
 
+use crate::alua::{PRIORITY_CONST, PathAccess};
+use crate::failback::{Candidate, Failback};
 use crate::identity::LuIdentity;
 use crate::path::{Path, PathId, PathSet, PathSettings, PathState};
 use crate::select::LoadBalancePolicy;
@@ -21,10 +25,26 @@ pub struct Topology {
     pub identity: LuIdentity,
     /// How paths are chosen.
     pub policy: LoadBalancePolicy,
+    /// When I/O goes back to a better group.
+    pub failback: Failback,
     /// The paths in the order they were added.
     pub paths: Vec<PathSnapshot>,
+    /// The paths by priority, best first.
+    pub groups: Vec<PathGroup>,
     /// Ranges held for writes whose fate is unknown.
     pub held_ranges: usize,
+}
+
+/// Paths of equal priority; the policy chooses among those of the group in use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PathGroup {
+    /// Their priority, see [`PathAccess::priority`].
+    pub priority: u8,
+    /// I/O goes to this group as long as one of its paths is usable.
+    pub in_use: bool,
+    /// The paths, in the order they were added.
+    pub paths: Vec<PathId>,
 }
 
 /// A path at one moment.
@@ -41,6 +61,11 @@ pub struct PathSnapshot {
     pub portal_group: Option<u16>,
     /// What it is doing.
     pub state: PathState,
+    /// How the target lets it reach the unit; `None` without asymmetric access, and before the
+    /// target has said it.
+    pub access: Option<PathAccess>,
+    /// Paths of equal priority are one group; the higher the better.
+    pub priority: u8,
     /// For how long.
     pub for_time: Duration,
     /// The verified life of its nexus; `None` when it carries nothing.
@@ -66,6 +91,8 @@ pub(crate) struct Entry<N> {
     pub(crate) unusable_since: Option<Instant>,
     /// It was usable before.
     pub(crate) was_up: bool,
+    /// What the target last said of its port.
+    pub(crate) access: Option<PathAccess>,
 }
 
 impl<N> Clone for Entry<N> {
@@ -86,11 +113,20 @@ pub(crate) struct Table<N> {
     pub(crate) max_transfer_bytes: u64,
     /// All paths.
     pub(crate) every: PathSet,
+    /// Indices of the usable paths in the order they are to be tried: the active ones of the
+    /// group in use, then those of the other groups from the best on, then suspect ones alike.
+    pub(crate) ranks: Vec<Vec<usize>>,
 }
 
 impl<N: Nexus> Table<N> {
-    /// A table of these paths. `unit_limit`: what the unit allows, in bytes.
-    pub(crate) fn new(entries: Vec<Entry<N>>, block_bytes: u32, unit_limit: u64) -> Self {
+    /// A table of these paths. `unit_limit`: what the unit allows, in bytes. `in_use`: priority
+    /// of the group in use.
+    pub(crate) fn new(
+        entries: Vec<Entry<N>>,
+        block_bytes: u32,
+        unit_limit: u64,
+        in_use: Option<u8>,
+    ) -> Self {
         let block_bytes = u64::from(block_bytes.max(1));
         let mut every = PathSet::default();
         let mut limit = unit_limit;
@@ -105,6 +141,7 @@ impl<N: Nexus> Table<N> {
             .checked_rem(block_bytes)
             .map_or(0, |rest| limit - rest);
         Self {
+            ranks: ranks(&entries, in_use),
             entries,
             max_transfer_bytes: whole.max(block_bytes),
             every,
@@ -129,6 +166,21 @@ impl<N: Nexus> Entry<N> {
             since: now,
             unusable_since: None,
             was_up: state.is_usable(),
+            access: None,
+        }
+    }
+
+    pub(crate) fn priority(&self) -> u8 {
+        self.access.map_or(PRIORITY_CONST, |it| it.priority())
+    }
+
+    /// As the choice of a group sees it.
+    pub(crate) fn candidate(&self) -> Candidate {
+        Candidate {
+            path: self.path.id,
+            priority: self.priority(),
+            usable: self.state.is_usable(),
+            up: self.state.is_usable() || self.state == PathState::Standby,
         }
     }
 
@@ -140,6 +192,8 @@ impl<N: Nexus> Entry<N> {
             nexus: self.path.nexus.describe(),
             portal_group: self.path.portal_group,
             state: self.state,
+            access: self.access,
+            priority: self.priority(),
             for_time: now.saturating_duration_since(self.since),
             incarnation: self.path.gate(),
             settings: self.path.settings(),
@@ -148,4 +202,34 @@ impl<N: Nexus> Entry<N> {
             stats: self.path.counters.snapshot(),
         }
     }
+}
+
+/// See [`Table::ranks`].
+fn ranks<N: Nexus>(entries: &[Entry<N>], in_use: Option<u8>) -> Vec<Vec<usize>> {
+    let rank = |entry: &Entry<N>| {
+        let (priority, suspect) = (entry.priority(), entry.state == PathState::Suspect);
+        (suspect, in_use != Some(priority), Reverse(priority))
+    };
+    let usable = entries.iter().enumerate();
+    let usable = usable.filter(|(_, entry)| entry.state.is_usable());
+    let mut ordered: BTreeMap<_, Vec<usize>> = BTreeMap::new();
+    for (index, entry) in usable {
+        ordered.entry(rank(entry)).or_default().push(index);
+    }
+    ordered.into_values().collect()
+}
+
+/// The paths by priority, best first.
+pub(crate) fn groups<N: Nexus>(table: &Table<N>, in_use: Option<u8>) -> Vec<PathGroup> {
+    let mut groups: BTreeMap<Reverse<u8>, Vec<PathId>> = BTreeMap::new();
+    for entry in &table.entries {
+        let group = groups.entry(Reverse(entry.priority())).or_default();
+        group.push(entry.path.id);
+    }
+    let group = |(Reverse(priority), paths)| PathGroup {
+        priority,
+        in_use: in_use == Some(priority),
+        paths,
+    };
+    groups.into_iter().map(group).collect()
 }

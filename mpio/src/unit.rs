@@ -15,6 +15,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::error::{IoError, IoErrorKind};
 use crate::event::{EventKind, Hub};
+use crate::failback::{Candidate, Chooser, Failback};
 use crate::fence::{Holds, Standing};
 use crate::identity::Profile;
 use crate::path::{MAX_PATHS, Path, PathId, PathSet, PathSettings, PathSpec, PathState};
@@ -44,6 +45,8 @@ pub(crate) struct Unit<N, C> {
     forsaken: AtomicBool,
     ios: AtomicUsize,
     adding: Mutex<()>,
+    /// Which group of paths is in use. Locked whenever the table is made anew.
+    chooser: Mutex<Chooser>,
     /// No path is usable since.
     outage: Mutex<Option<Instant>>,
 }
@@ -63,8 +66,11 @@ pub(crate) enum Pick<N> {
 
 impl<N: Nexus, C: Clock> Unit<N, C> {
     pub(crate) fn new(profile: Profile, entries: Vec<Entry<N>>, config: Config, clock: C) -> Self {
-        let table = Table::new(entries, profile.block_bytes, unit_limit(&profile));
         let now = clock.now();
+        let mut chooser = Chooser::new(config.failback);
+        chooser.look(now, &candidates(&entries));
+        let in_use = chooser.priority();
+        let table = Table::new(entries, profile.block_bytes, unit_limit(&profile), in_use);
         let outage = (!table.any_usable()).then_some(now);
         Self {
             clock,
@@ -81,6 +87,7 @@ impl<N: Nexus, C: Clock> Unit<N, C> {
             forsaken: AtomicBool::new(false),
             ios: AtomicUsize::new(0),
             adding: Mutex::new(()),
+            chooser: Mutex::new(chooser),
             outage: Mutex::new(outage),
         }
     }
@@ -111,13 +118,12 @@ impl<N: Nexus, C: Clock> Unit<N, C> {
 
     /// `None`: the chosen path's gate had just been shut.
     fn pick_once(&self, table: &Table<N>, avoid: PathSet, io: Io, now: Instant) -> Option<Pick<N>> {
-        // Suspect paths only when no other is left.
         let mut avoided = false;
         let mut shut = false;
-        for wanted in [PathState::Active, PathState::Suspect] {
+        for rank in &table.ranks {
             let mut views = SmallVec::<[PathView; MAX_PATHS]>::new();
-            for entry in &table.entries {
-                if entry.state != wanted || entry.path.gate().is_none() {
+            for entry in rank.iter().filter_map(|&index| table.entries.get(index)) {
+                if entry.path.gate().is_none() {
                     continue;
                 }
                 if avoid.contains(entry.path.id) {
@@ -199,7 +205,7 @@ impl<N: Nexus, C: Clock> Unit<N, C> {
     }
 
     /// Changes a path's entry and puts a new table in place.
-    pub(crate) fn update(&self, id: PathId, change: impl Fn(&mut Entry<N>)) {
+    pub(crate) fn update(&self, id: PathId, change: impl FnOnce(&mut Entry<N>)) {
         self.rebuild(|entries| {
             if let Some(entry) = entries.get_mut(usize::from(id.0)) {
                 change(entry);
@@ -222,14 +228,45 @@ impl<N: Nexus, C: Clock> Unit<N, C> {
         Some(id)
     }
 
-    fn rebuild(&self, change: impl Fn(&mut Vec<Entry<N>>)) {
-        self.table.rcu(|table| {
-            let mut entries = table.entries.clone();
+    pub(crate) fn rebuild(&self, change: impl FnOnce(&mut Vec<Entry<N>>)) {
+        let now = self.clock.now();
+        let switch = {
+            let mut chooser = lock(&self.chooser);
+            let mut entries = self.table.load().entries.clone();
             change(&mut entries);
-            Table::new(entries, self.profile.block_bytes, unit_limit(&self.profile))
-        });
+            let switch = chooser.look(now, &candidates(&entries));
+            let (block_bytes, limit) = (self.profile.block_bytes, unit_limit(&self.profile));
+            let table = Table::new(entries, block_bytes, limit, chooser.priority());
+            self.table.store(Arc::new(table));
+            switch
+        };
+        if let Some(switch) = switch {
+            let kind = EventKind::GroupSwitched {
+                from: switch.from,
+                to: switch.to,
+                reason: switch.reason,
+            };
+            self.events.publish(now, kind);
+        }
         self.note_outage();
         self.changes.raise();
+    }
+
+    /// When I/O goes back to a better group, and the priority of the one in use.
+    pub(crate) fn grouping(&self) -> (Failback, Option<u8>) {
+        let chooser = lock(&self.chooser);
+        (chooser.mode(), chooser.priority())
+    }
+
+    /// When the choice of a group is to be looked at again.
+    pub(crate) fn failback_due(&self) -> Option<Instant> {
+        lock(&self.chooser).due()
+    }
+
+    /// Changes how I/O goes back to a better group, then looks whether it does.
+    pub(crate) fn regroup(&self, change: impl FnOnce(&mut Chooser)) {
+        change(&mut lock(&self.chooser));
+        self.rebuild(|_| {});
     }
 
     /// While no path is usable: when I/O stops waiting for one.
@@ -331,6 +368,10 @@ impl<N, C> Unit<N, C> {
         self.is_idle()
             && (self.forsaken.load(Ordering::SeqCst) || self.holds.outlook() != Standing::Held)
     }
+}
+
+fn candidates<N: Nexus>(entries: &[Entry<N>]) -> SmallVec<[Candidate; MAX_PATHS]> {
+    entries.iter().map(Entry::candidate).collect()
 }
 
 /// Most bytes one command may move, by the unit's own limits.

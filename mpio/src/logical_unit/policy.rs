@@ -4,6 +4,7 @@ use scsi::Nexus;
 
 use super::LogicalUnit;
 use crate::clock::Clock;
+use crate::failback::{Chooser, Failback};
 use crate::path::{PathId, PathSettings};
 use crate::select::LoadBalancePolicy;
 
@@ -11,6 +12,16 @@ impl<N: Nexus, C: Clock> LogicalUnit<N, C> {
     /// Chooses paths differently from the next command on.
     pub fn set_policy(&self, policy: LoadBalancePolicy) {
         self.unit().set_policy(policy);
+    }
+
+    /// Goes back to better paths differently from now on.
+    pub fn set_failback(&self, failback: Failback) {
+        self.unit().regroup(|chooser| chooser.set_mode(failback));
+    }
+
+    /// Uses the best group of paths now, whatever the mode of failback.
+    pub fn fail_back(&self) {
+        self.unit().regroup(Chooser::ask);
     }
 
     /// Tells the policies something else of a path from the next command on. `false` when this

@@ -34,7 +34,7 @@ const LAYERS: &[Layers] = &[
         rows: &[
             &["clock", "history", "identity", "signal", "stats"],
             &["path"],
-            &["select"],
+            &["alua", "failback", "select"],
             &["classify", "config", "error"],
             &["event", "fence"],
             &["retry", "split", "supervisor", "topology"],
