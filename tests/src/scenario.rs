@@ -390,5 +390,6 @@ fn multipath(rng: &mut Rng, slowest: Duration) -> mpio::Config {
         failed_retry_max: Duration::from_secs(8),
         split_concurrency: rng.usize(1..=8),
         max_attempts: 128,
+        ..mpio::Config::default()
     }
 }
