@@ -25,6 +25,7 @@ async fn main() -> anyhow::Result<()> {
         cdb,
         data: DataPhase::Read(IoBuf::zeroed(96)),
         attribute: TaskAttribute::Simple,
+        priority: 0,
         timeout: Duration::from_secs(10),
         only_in: None,
     };

@@ -136,6 +136,7 @@ async fn once(nexus: &impl Nexus, cdb: Cdb, len: usize) -> (Outcome, DataPhase) 
         cdb,
         data: DataPhase::Read(IoBuf::zeroed(len)),
         attribute: TaskAttribute::Simple,
+        priority: 0,
         timeout: COMMAND_TIMEOUT,
         only_in: None,
     };
@@ -179,7 +180,7 @@ fn filled(data: DataPhase, transferred: usize) -> IoBuf {
             buf.truncate(transferred);
             buf
         }
-        DataPhase::None | DataPhase::Write(_) => IoBuf::default(),
+        DataPhase::None | DataPhase::Write(_) | DataPhase::Bidirectional(_) => IoBuf::default(),
     }
 }
 

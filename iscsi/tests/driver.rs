@@ -46,6 +46,7 @@ fn command(cdb: Cdb, data: DataPhase) -> Command {
         cdb,
         data,
         attribute: TaskAttribute::Simple,
+        priority: 0,
         timeout: Duration::from_secs(30),
         only_in: None,
     }

@@ -26,6 +26,8 @@ use crate::unit::{Pick, Unit};
 pub(crate) struct Request {
     pub(crate) cdb: Cdb,
     pub(crate) attribute: TaskAttribute,
+    /// Command priority, 0 for none.
+    pub(crate) priority: u8,
     pub(crate) timeout: Duration,
     pub(crate) replay: Replay,
     /// Blocks it may change.
@@ -164,6 +166,7 @@ impl<N: Nexus, C: Clock> Sending<'_, N, C> {
             cdb: request.cdb.clone(),
             data,
             attribute: request.attribute,
+            priority: request.priority,
             timeout: request.timeout,
             only_in: Some(life),
         };

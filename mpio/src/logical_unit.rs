@@ -253,6 +253,7 @@ impl<N: Nexus, C: Clock> LogicalUnit<N, C> {
         let request = Request {
             cdb: Cdb::synchronize_cache(),
             attribute: TaskAttribute::Simple,
+            priority: 0,
             timeout: unit.config.command_timeout,
             replay: Replay::Free,
             alters: None,
@@ -286,6 +287,7 @@ impl<N: Nexus, C: Clock> LogicalUnit<N, C> {
             },
             cdb: command.cdb,
             attribute: command.attribute,
+            priority: command.priority,
             timeout: command.timeout,
             alters,
             expected: None,
@@ -393,6 +395,7 @@ impl<N: Nexus, C: Clock> LogicalUnit<N, C> {
         let request = Request {
             cdb: Cdb::read(Lba(lba), blocks, RwOptions::default()),
             attribute: TaskAttribute::Simple,
+            priority: 0,
             timeout: unit.config.command_timeout,
             replay: Replay::Free,
             alters: None,
@@ -403,7 +406,7 @@ impl<N: Nexus, C: Clock> LogicalUnit<N, C> {
         let buf = match data {
             DataPhase::Read(buf) => buf,
             // A nexus that breaks its word; the caller gets what there is.
-            DataPhase::None | DataPhase::Write(_) => IoBuf::default(),
+            DataPhase::None | DataPhase::Write(_) | DataPhase::Bidirectional(_) => IoBuf::default(),
         };
         (result.map(|_| ()), buf)
     }
@@ -414,6 +417,7 @@ impl<N: Nexus, C: Clock> LogicalUnit<N, C> {
         let request = Request {
             cdb: Cdb::write(Lba(lba), Blocks(blocks), RwOptions::default()),
             attribute: TaskAttribute::Simple,
+            priority: 0,
             timeout: unit.config.command_timeout,
             replay: Replay::AfterFence,
             alters: Some(LbaRange {

@@ -264,6 +264,7 @@ impl<N: Nexus, C: Clock> Probe<'_, N, C> {
             cdb,
             data,
             attribute: TaskAttribute::Simple,
+            priority: 0,
             timeout: self.config.probe_timeout,
             only_in: Some(self.incarnation),
         };
@@ -302,7 +303,7 @@ fn filled(data: DataPhase, answer: &ScsiAnswer) -> IoBuf {
             buf.truncate(answer.transferred);
             buf
         }
-        DataPhase::None | DataPhase::Write(_) => IoBuf::default(),
+        DataPhase::None | DataPhase::Write(_) | DataPhase::Bidirectional(_) => IoBuf::default(),
     }
 }
 

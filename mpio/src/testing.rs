@@ -516,6 +516,7 @@ pub(crate) fn sense(key: u8, asc: u8, ascq: u8) -> ScsiAnswer {
         sense: bytes.into(),
         residual: Residual::None,
         transferred: 0,
+        read_part: None,
         qualifier: 0,
     }
 }

@@ -36,8 +36,8 @@ pub use inquiry::Inquiry;
 pub use lun::{Lun, LunList};
 pub use mode::ModeParameters;
 pub use nexus::{
-    Certainty, Command, Completion, DataPhase, DeliveryError, DeliveryErrorKind, FenceError,
-    Incarnation, Nexus, NexusState, Outcome, Residual, ScsiAnswer,
+    Bidirectional, Certainty, Command, Completion, DataPhase, DeliveryError, DeliveryErrorKind,
+    FenceError, Incarnation, Nexus, NexusState, Outcome, ReadPart, Residual, ScsiAnswer,
 };
 pub use reservation::{PersistentReserveOut, ReservationKey, ReservationType, TransportId};
 pub use sense::{AdditionalSense, SenseData, SenseKey};

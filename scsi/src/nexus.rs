@@ -26,6 +26,10 @@ pub struct Command {
     pub data: DataPhase,
     /// Ordering among other tasks of the logical unit.
     pub attribute: TaskAttribute,
+    /// Command priority among simple tasks (SAM-5 §8.7): 1 is the highest, 15 the lowest, 0 none.
+    /// A hint: a transport that cannot carry it (iSCSI below iSCSIProtocolLevel 2, RFC 7144
+    /// §5.1.1) leaves it out. Values above 15 count as 15.
+    pub priority: u8,
     /// After this long without an answer the transport starts to end the command
     /// (ABORT TASK, LOGICAL UNIT RESET, drop of the session).
     pub timeout: Duration,
@@ -46,16 +50,29 @@ pub enum DataPhase {
     Read(IoBuf),
     /// Data-Out: the whole payload is offered. Cloning `Bytes` copies nothing.
     Write(Bytes),
+    /// Both in one command (XDWRITEREAD and the like).
+    Bidirectional(Box<Bidirectional>),
+}
+
+/// The data of a bidirectional command.
+#[derive(Debug, Default)]
+pub struct Bidirectional {
+    /// Data-Out.
+    pub write: Bytes,
+    /// Data-In.
+    pub read: IoBuf,
 }
 
 impl DataPhase {
-    /// The expected data transfer length in bytes.
+    /// The expected data transfer length in bytes; of a bidirectional command, of both directions
+    /// together.
     #[must_use]
     pub fn len(&self) -> usize {
         match self {
             Self::None => 0,
             Self::Read(buf) => buf.len(),
             Self::Write(bytes) => bytes.len(),
+            Self::Bidirectional(both) => both.write.len().saturating_add(both.read.len()),
         }
     }
 
@@ -94,11 +111,13 @@ pub struct ScsiAnswer {
     pub status: Status,
     /// Sense data as they came (empty without autosense); at most 252 bytes.
     pub sense: Box<[u8]>,
-    /// What the device says of the length.
+    /// What the device says of the length; of a bidirectional command, of its write.
     pub residual: Residual,
     /// Read: leading bytes of the buffer that the device filled without a hole.
-    /// Write: bytes the device took, by its residual.
+    /// Write: bytes the device took, by its residual. Bidirectional: those of the write.
     pub transferred: usize,
+    /// The read of a bidirectional command; `None` for every other.
+    pub read_part: Option<Box<ReadPart>>,
     /// SAM-5 status qualifier; 0 when the transport did not carry one.
     pub qualifier: u16,
 }
@@ -112,6 +131,7 @@ impl ScsiAnswer {
             sense: Box::default(),
             residual: Residual::None,
             transferred,
+            read_part: None,
             qualifier: 0,
         }
     }
@@ -122,6 +142,15 @@ impl ScsiAnswer {
     pub fn sense_data(&self) -> Option<SenseData> {
         SenseData::parse(&self.sense).ok()
     }
+}
+
+/// What became of the read of a bidirectional command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ReadPart {
+    /// What the device says of its length.
+    pub residual: Residual,
+    /// Leading bytes of the buffer that the device filled without a hole.
+    pub transferred: usize,
 }
 
 /// Difference between the expected and the real transfer length, in bytes.

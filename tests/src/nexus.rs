@@ -281,6 +281,7 @@ fn shape(data: &DataPhase) -> (u8, usize) {
         DataPhase::None => 0,
         DataPhase::Read(_) => 1,
         DataPhase::Write(_) => 2,
+        DataPhase::Bidirectional(_) => 3,
     };
     (kind, data.len())
 }

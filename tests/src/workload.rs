@@ -172,6 +172,7 @@ impl Bench {
             cdb: Cdb::write(Lba(lba), Blocks(blocks as u32), RwOptions::default()),
             data: DataPhase::Write(data),
             attribute: TaskAttribute::Simple,
+            priority: 0,
             timeout: self.workload.raw_timeout,
             only_in: None,
         };

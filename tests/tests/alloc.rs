@@ -173,6 +173,7 @@ impl Pair {
             cdb,
             data,
             attribute: TaskAttribute::Simple,
+            priority: 0,
             timeout: FOR_EVER,
             only_in: None,
         };

@@ -52,6 +52,7 @@ impl Nexus for Scripted {
                     sense: if good { Box::default() } else { bytes.into() },
                     residual: Residual::None,
                     transferred,
+                    read_part: None,
                     qualifier: 0,
                 })
             }

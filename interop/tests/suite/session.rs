@@ -231,6 +231,7 @@ fn command(cdb: &[u8], data: DataPhase) -> Result<Command> {
         cdb: Cdb::from_slice(cdb).context("a CDB")?,
         data,
         attribute: TaskAttribute::Simple,
+        priority: 0,
         timeout: Duration::from_secs(20),
         only_in: None,
     })

@@ -52,7 +52,9 @@ impl Session {
             }
             let certainty = match task.data {
                 DataPhase::Read(_) => Certainty::Answered,
-                DataPhase::Write(_) | DataPhase::None => Certainty::SentNoAnswer,
+                DataPhase::Write(_) | DataPhase::Bidirectional(_) | DataPhase::None => {
+                    Certainty::SentNoAnswer
+                }
             };
             let kind = DeliveryErrorKind::Aborted;
             if task.abandoned && certainty.may_still_run() {

@@ -36,6 +36,10 @@ impl Session {
             NexusState::Closed => Some(DeliveryErrorKind::Closed),
             NexusState::Up(_) | NexusState::Down(_) | _ => Some(DeliveryErrorKind::Down),
         };
+        let refusal = refusal.or_else(|| {
+            let both = matches!(command.data, DataPhase::Bidirectional(_));
+            both.then_some(DeliveryErrorKind::Unsupported)
+        });
         let expected = u32::try_from(command.data.len());
         let (None, Ok(expected_bytes)) = (refusal, expected) else {
             return Err(self.refuse(command, refusal.unwrap_or(DeliveryErrorKind::Unsupported)));
@@ -181,7 +185,7 @@ impl Session {
             };
             let Some(cdb) = task.cdb.take() else { continue };
             let opening = match &task.data {
-                DataPhase::Write(_) => {
+                DataPhase::Write(_) | DataPhase::Bidirectional(_) => {
                     Opening::new(task.expected_bytes, &self.params, &connection.params)
                 }
                 DataPhase::None | DataPhase::Read(_) => Opening {

@@ -123,6 +123,7 @@ pub(super) fn payload_of(data: &DataPhase) -> &Bytes {
     static NOTHING: Bytes = Bytes::new();
     match data {
         DataPhase::Write(bytes) => bytes,
+        DataPhase::Bidirectional(both) => &both.write,
         DataPhase::None | DataPhase::Read(_) => &NOTHING,
     }
 }

@@ -268,7 +268,7 @@ impl Session {
         };
         let actual = match task.data {
             DataPhase::Read(_) => task.read.leading(),
-            DataPhase::Write(_) => task.write.granted(),
+            DataPhase::Write(_) | DataPhase::Bidirectional(_) => task.write.granted(),
             DataPhase::None => 0,
         };
         let unsent = task.write.is_sending();
@@ -284,6 +284,7 @@ impl Session {
             sense: sense.into(),
             residual,
             transferred: actual.min(claimed) as usize,
+            read_part: None,
             qualifier,
         };
         self.finish(key, Outcome::Answered(answer));

@@ -58,7 +58,7 @@ pub trait Machine: Copy + PartialEq + fmt::Display + 'static {
             .iter()
             .find(|row| row.from == self && row.event == event)
             .map(|row| row.to)
-            .ok_or(IllegalTransition {
+            .ok_or_else(|| IllegalTransition {
                 state: self.name(),
                 event: Self::describe(event),
             })
@@ -99,7 +99,7 @@ macro_rules! machine {
         $($from:ident $via:ident $t:literal $to:ident;)*
     ) => {
         $(#[$state_doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum $state { $(#[doc = $doc] $variant,)* }
 
         $(#[$event_doc])*
@@ -137,7 +137,7 @@ machine! {
     /// A connection (RFC 7143 §8.1.3). S3 exists for targets only.
     ConnectionState {
         Free "S1 FREE" "Not yet there, or closed.";
-        XptWait "S2 XPT_WAIT" "TCP is being opened.";
+        TransportWait "S2 XPT_WAIT" "TCP is being opened.";
         InLogin "S4 IN_LOGIN" "In the login phase.";
         LoggedIn "S5 LOGGED_IN" "In full feature phase.";
         InLogout "S6 IN_LOGOUT" "A Logout is sent, its answer awaited.";
@@ -157,10 +157,10 @@ machine! {
         TransportLost "the loss of the TCP connection";
         SessionClosed "the end of the session, logged out on another connection";
     }
-    Free ConnectStarted "T1" XptWait;
-    XptWait TransportLost "T2" Free;
-    XptWait SessionClosed "T2" Free;
-    XptWait Connected "T4" InLogin;
+    Free ConnectStarted "T1" TransportWait;
+    TransportWait TransportLost "T2" Free;
+    TransportWait SessionClosed "T2" Free;
+    TransportWait Connected "T4" InLogin;
     InLogin LoginDone "T5" LoggedIn;
     InLogin LoginFailed "T7" Free;
     InLogin TransportLost "T7" Free;

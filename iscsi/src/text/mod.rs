@@ -16,4 +16,4 @@ pub use codec::{Pair, TextError};
 pub use keys::Key;
 pub use negotiate::{NegotiationError, SessionType};
 pub use offer::{Offer, OfferError};
-pub use params::{ConnectionParams, NegotiatedKey, SessionParams};
+pub use params::{ConnectionParams, NegotiatedKey, SessionParams, TaskReporting};

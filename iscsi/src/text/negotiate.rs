@@ -12,7 +12,7 @@ use thiserror::Error;
 use super::codec::Pair;
 use super::keys::{Key, KeySpec, Kind, Senders, Use};
 use super::offer::{Offer, OfferError, unoffered};
-use super::params::{ConnectionParams, NegotiatedKey, SessionParams};
+use super::params::{ConnectionParams, NegotiatedKey, SessionParams, TaskReporting};
 use super::value::{Value, known_members};
 use crate::name::PortalGroupTag;
 
@@ -408,6 +408,16 @@ impl Negotiation {
         matches!(self.result(key), Some(Value::List(values)) if values.contains(&"CRC32C"))
     }
 
+    fn task_reporting(&self) -> TaskReporting {
+        let Some(Value::List(values)) = self.result(Key::TaskReporting) else {
+            return TaskReporting::default();
+        };
+        [TaskReporting::FastAbort, TaskReporting::ResponseFence]
+            .into_iter()
+            .find(|kind| values.contains(&kind.as_str()))
+            .unwrap_or_default()
+    }
+
     fn session_params(&self, unsolicited: bool) -> Result<SessionParams, NegotiationError> {
         let default = SessionParams::default();
         let max = self.number(Key::MaxBurstLength, default.max_burst_bytes);
@@ -422,6 +432,7 @@ impl Negotiation {
             return Err(NegotiationError::FirstBurstAboveMaxBurst { first, max });
         }
         let level = self.small(Key::ErrorRecoveryLevel, 0);
+        let protocol_level = self.small(Key::IscsiProtocolLevel, default.protocol_level.into());
         Ok(SessionParams {
             max_connections: self.small(Key::MaxConnections, default.max_connections),
             initial_r2t: self.boolean(Key::InitialR2T, default.initial_r2t),
@@ -435,6 +446,8 @@ impl Negotiation {
             data_sequence_in_order: self
                 .boolean(Key::DataSequenceInOrder, default.data_sequence_in_order),
             error_recovery_level: u8::try_from(level).unwrap_or(0),
+            task_reporting: self.task_reporting(),
+            protocol_level: u8::try_from(protocol_level).unwrap_or(default.protocol_level),
             target_portal_group_tag: match self.result(Key::TargetPortalGroupTag) {
                 Some(Value::Number(tag)) => u16::try_from(*tag).ok().map(PortalGroupTag),
                 _ => None,

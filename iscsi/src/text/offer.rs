@@ -14,7 +14,7 @@ use super::value::{Value, ValueFault};
 /// Highest ErrorRecoveryLevel this initiator implements.
 const ERROR_RECOVERY_LEVEL_MAX: u32 = 0;
 /// Highest iSCSIProtocolLevel this initiator implements.
-const PROTOCOL_LEVEL_MAX: u32 = 1;
+const PROTOCOL_LEVEL_MAX: u32 = 2;
 
 /// Why a value cannot be offered.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -244,13 +244,12 @@ fn unimplemented_value(key: Key, value: &Value) -> Option<&'static str> {
             (*level > ERROR_RECOVERY_LEVEL_MAX).then_some("0")
         }
         Value::Number(level) if key == Key::IscsiProtocolLevel => {
-            (*level > PROTOCOL_LEVEL_MAX).then_some("0 or 1")
+            (*level > PROTOCOL_LEVEL_MAX).then_some("2")
         }
-        // RFC 7143 §13.23: whoever starts this negotiation offers at least these two; the third
-        // would bind the initiator to §4.2.3.4.
+        // RFC 7143 §13.23: whoever starts this negotiation offers at least these two.
         Value::List(values) if key == Key::TaskReporting => {
             let both = values.contains(&"RFC3720") && values.contains(&"ResponseFence");
-            (!both || values.contains(&"FastAbort")).then_some("ResponseFence,RFC3720")
+            (!both).then_some("ResponseFence,RFC3720")
         }
         Value::Boolean(_) | Value::Number(_) | Value::List(_) => None,
     }

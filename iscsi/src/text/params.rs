@@ -27,6 +27,10 @@ pub struct SessionParams {
     pub data_sequence_in_order: bool,
     /// ErrorRecoveryLevel.
     pub error_recovery_level: u8,
+    /// TaskReporting.
+    pub task_reporting: TaskReporting,
+    /// iSCSIProtocolLevel: 2 and above bring the functions of RFC 7144.
+    pub protocol_level: u8,
     /// TargetPortalGroupTag, when the target declared it.
     pub target_portal_group_tag: Option<PortalGroupTag>,
     /// TargetAlias, when the target declared it.
@@ -48,8 +52,35 @@ impl Default for SessionParams {
             data_pdu_in_order: true,
             data_sequence_in_order: true,
             error_recovery_level: 0,
+            task_reporting: TaskReporting::Rfc3720,
+            protocol_level: 1,
             target_portal_group_tag: None,
             target_alias: None,
+        }
+    }
+}
+
+/// How a target reports tasks that a task management function ends (RFC 7143 §13.23).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum TaskReporting {
+    /// The response to the function may overtake responses of tasks on other connections.
+    #[default]
+    Rfc3720,
+    /// It may not (RFC 7143 §4.2.2.3.3).
+    ResponseFence,
+    /// As before, and no Data-Out is sent any more for tasks that the function ends
+    /// (RFC 7143 §4.2.3.4).
+    FastAbort,
+}
+
+impl TaskReporting {
+    /// The value of the TaskReporting key.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Rfc3720 => "RFC3720",
+            Self::ResponseFence => "ResponseFence",
+            Self::FastAbort => "FastAbort",
         }
     }
 }

@@ -383,7 +383,9 @@ fn offers_that_can_be_made() {
         ("MaxBurstLength", "0x1000"),
         ("DefaultTime2Wait", "3600"),
         ("TaskReporting", "ResponseFence,RFC3720"),
+        ("TaskReporting", "FastAbort,ResponseFence,RFC3720"),
         ("iSCSIProtocolLevel", "1"),
+        ("iSCSIProtocolLevel", "2"),
     ] {
         let offer = set(key, value).unwrap_or_else(|error| panic!("{key}={value}: {error}"));
         offer.check().unwrap();
@@ -458,9 +460,9 @@ fn offers_that_cannot() {
     }
     for (name, value) in [
         ("ErrorRecoveryLevel", "1"),
-        ("iSCSIProtocolLevel", "2"),
-        ("TaskReporting", "FastAbort,ResponseFence,RFC3720"),
+        ("iSCSIProtocolLevel", "3"),
         ("TaskReporting", "RFC3720"),
+        ("TaskReporting", "FastAbort"),
     ] {
         let error = set(name, value).unwrap_err();
         assert!(

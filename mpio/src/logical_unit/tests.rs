@@ -422,6 +422,7 @@ fn raw_commands_are_carried_and_not_replayed() {
         cdb: Cdb::write(Lba(0), Blocks(8), RwOptions::default()),
         data: DataPhase::Write(data(5)),
         attribute: TaskAttribute::Simple,
+        priority: 0,
         timeout: Duration::from_secs(5),
         only_in: None,
     };
@@ -487,6 +488,7 @@ fn the_answer_to_a_raw_command_is_handed_over_whatever_it_is() {
         cdb: Cdb::read(Lba(0), Blocks(1), RwOptions::default()),
         data: DataPhase::Read(IoBuf::zeroed(512)),
         attribute: TaskAttribute::Simple,
+        priority: 0,
         timeout: Duration::from_secs(5),
         only_in: None,
     };

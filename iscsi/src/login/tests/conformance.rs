@@ -35,6 +35,8 @@ fn login_1_1_standard() {
         data_pdu_in_order: true,
         data_sequence_in_order: true,
         error_recovery_level: 0,
+        task_reporting: crate::text::TaskReporting::Rfc3720,
+        protocol_level: 1,
         target_portal_group_tag: Some(crate::name::PortalGroupTag(1)),
         target_alias: Some("Disk One".into()),
     };

@@ -628,6 +628,7 @@ pub(super) fn command(cdb: Cdb, data: DataPhase) -> Command {
         cdb,
         data,
         attribute: TaskAttribute::Simple,
+        priority: 0,
         timeout: Duration::from_secs(30),
         only_in: None,
     }
