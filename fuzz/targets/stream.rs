@@ -45,6 +45,10 @@ fn run(flags: u8, mut stream: &[u8], piece: usize) -> Vec<(String, Vec<u8>)> {
                 out.push((format!("{header:?}"), data.to_vec()));
                 continue;
             }
+            Ok(Received::Damaged { header }) => {
+                out.push((format!("damaged: {header:?}"), Vec::new()));
+                continue;
+            }
             Ok(Received::DataIn { header, bytes }) => {
                 assert!(bytes <= LIMIT);
                 payload = Some((format!("{header:?}"), Vec::new()));

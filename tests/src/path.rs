@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use iscsi::name::{Cid, Portal};
 use iscsi::session::{Action, Loan, Placement};
-use iscsi::wire::DataIn;
+use iscsi::wire::{DataIn, Response};
 use iscsi::wire::receiver::{Received, Receiver};
 use iscsi::wire::transmit::{MAX_SLICES, Transmit};
 use smallvec::SmallVec;
@@ -256,6 +256,9 @@ impl Driver {
                 Ok(Received::Pdu { header, data }) => {
                     core.session.handle_pdu(now, self.cid, &header, data);
                 }
+                Ok(Received::Damaged { header }) => {
+                    core.session.handle_damaged(now, self.cid, &header, None);
+                }
                 Ok(Received::DataIn { header, bytes }) => {
                     let loan = match core.session.handle_data_in(now, self.cid, &header, bytes) {
                         Placement::Into(loan) => Some(loan),
@@ -264,7 +267,7 @@ impl Driver {
                     self.placing = Some((header, loan));
                 }
                 Err(error) => {
-                    core.session.handle_frame_error(now, self.cid, error, None);
+                    core.session.handle_frame_error(now, self.cid, error);
                     return;
                 }
             }
@@ -294,7 +297,10 @@ impl Driver {
                 return false;
             }
             Ok(true) => core.session.handle_placed(now, self.cid, &pdu, loan),
-            Err(error) => core.session.handle_frame_error(now, self.cid, error, loan),
+            Err(_) => {
+                let pdu = Response::DataIn(pdu);
+                core.session.handle_damaged(now, self.cid, &pdu, loan);
+            }
         }
         true
     }

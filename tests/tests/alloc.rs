@@ -147,6 +147,7 @@ impl Pair {
         loop {
             match self.receiver.take_pdu().unwrap() {
                 Received::Incomplete => return,
+                Received::Damaged { .. } => panic!("no digests"),
                 Received::Pdu { header, data } => {
                     self.session.handle_pdu(self.now, CID, &header, data);
                     if self.session.has_actions() {

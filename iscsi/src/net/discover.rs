@@ -10,7 +10,7 @@ use super::error::{ConnectError, ConnectErrorKind};
 use crate::discovery::{DiscoveredTarget, DiscoveryConfig, DiscoveryError, DiscoverySession};
 use crate::login::{LoginError, REDIRECTS_MAX, RedirectTrail};
 use crate::session::LossReason;
-use crate::wire::receiver::{Received, Receiver};
+use crate::wire::receiver::{FrameError, Received, Receiver};
 use crate::wire::transmit::{MAX_SLICES, Transmit};
 
 /// The limit on a data segment during login (RFC 7143 §13.12).
@@ -107,6 +107,9 @@ async fn attempt(
                 Received::Pdu { header, data } => {
                     session.handle_pdu(&header, data)?;
                     break;
+                }
+                Received::Damaged { .. } => {
+                    return Err(LossReason::from(FrameError::DataDigest).into());
                 }
                 Received::DataIn { .. } => {
                     return Err(DiscoveryError::UnexpectedPdu {

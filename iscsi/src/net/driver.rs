@@ -23,7 +23,7 @@ use super::connector;
 use super::shared::{Core, Shared};
 use crate::name::Cid;
 use crate::session::{Action, Loan, Placement};
-use crate::wire::DataIn;
+use crate::wire::{DataIn, Response};
 use crate::wire::receiver::{Received, Receiver};
 use crate::wire::transmit::MAX_SLICES;
 
@@ -266,6 +266,9 @@ impl Driver {
                     self.long = false;
                     core.session.handle_pdu(now, self.cid, &header, data);
                 }
+                Ok(Received::Damaged { header }) => {
+                    core.session.handle_damaged(now, self.cid, &header, None);
+                }
                 Ok(Received::DataIn { header, bytes }) => {
                     let loan = match core.session.handle_data_in(now, self.cid, &header, bytes) {
                         Placement::Into(loan) => Some(loan),
@@ -280,7 +283,7 @@ impl Driver {
                     }
                 }
                 Err(error) => {
-                    core.session.handle_frame_error(now, self.cid, error, None);
+                    core.session.handle_frame_error(now, self.cid, error);
                     return;
                 }
             }
@@ -312,7 +315,10 @@ impl Driver {
         let loan = self.placing.take().and_then(|(_, loan)| loan);
         match finished {
             Ok(_) => core.session.handle_placed(now, self.cid, &pdu, loan),
-            Err(error) => core.session.handle_frame_error(now, self.cid, error, loan),
+            Err(_) => {
+                let pdu = Response::DataIn(pdu);
+                core.session.handle_damaged(now, self.cid, &pdu, loan);
+            }
         }
         true
     }

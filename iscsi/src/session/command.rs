@@ -15,7 +15,8 @@ use super::task::{Ending, Stage, Task, TaskKey};
 use super::write::{Opening, WriteProgress};
 use super::{Session, later};
 use crate::name::Cid;
-use crate::serial::CmdSn;
+use crate::serial::{CmdSn, StatSn};
+use crate::text::{ConnectionParams, SessionParams};
 use crate::wire::transmit::Transmit;
 use crate::wire::{Lengths, ScsiCommand, ahs};
 
@@ -54,7 +55,7 @@ impl Session {
             stage: Stage::Pending,
             lun,
             operation_code: command.cdb.operation_code(),
-            cdb: Some(command.cdb),
+            cdb: command.cdb,
             attribute: command.attribute,
             incarnation,
             timeout: command.timeout,
@@ -183,55 +184,21 @@ impl Session {
             else {
                 continue;
             };
-            let Some(cdb) = task.cdb.take() else { continue };
-            let opening = match &task.data {
-                DataPhase::Write(_) | DataPhase::Bidirectional(_) => {
-                    Opening::new(task.expected_bytes, &self.params, &connection.params)
-                }
-                DataPhase::None | DataPhase::Read(_) => Opening {
-                    immediate: 0,
-                    unsolicited_end: 0,
-                },
-            };
+            let opening = task.opening(&self.params, &connection.params);
             task.cmd_sn = self.window.take();
             task.allegiance = cid;
-            let pdu = ScsiCommand {
-                immediate: false,
-                final_: opening.unsolicited_end == opening.immediate,
-                read: matches!(task.data, DataPhase::Read(_)) && task.expected_bytes > 0,
-                write: matches!(task.data, DataPhase::Write(_)) && task.expected_bytes > 0,
-                attribute: task.attribute,
-                priority: 0,
-                lun: task.lun,
-                itt: key.itt(),
-                expected_data_bytes: task.expected_bytes,
-                cmd_sn: task.cmd_sn,
-                exp_stat_sn: connection.exp_stat_sn,
-                cdb: ahs::cdb_head(&cdb),
-            };
-            let mut extended = Vec::new();
-            let ahs_bytes = ahs::put_extended_cdb(&cdb, &mut extended);
-            let immediate = if opening.immediate > 0 {
-                payload_of(&task.data).slice(..opening.immediate as usize)
-            } else {
-                Bytes::new()
-            };
-            task.write.open(opening);
             task.stage = Stage::Sent;
             let begin = out.queued();
-            self.stats.written_bytes += u64::from(opening.immediate);
-            let lengths = Lengths {
-                ahs_bytes,
-                data_bytes: opening.immediate,
-            };
-            out.push(&pdu.encode(lengths), &extended, immediate);
+            task.push_command(key, opening, connection.exp_stat_sn, out);
             task.stream = (begin, out.queued());
+            task.write.open(opening);
             if task.write.is_sending() {
                 connection.sending.push_back(key);
             }
             self.in_flight += 1;
             connection.in_flight += 1;
             connection.outstanding_bytes += u64::from(task.expected_bytes);
+            self.stats.written_bytes += u64::from(opening.immediate);
             self.stats.commands += 1;
         }
     }
@@ -330,6 +297,57 @@ impl Session {
             connection.clear();
         }
         self.controls.reset();
+    }
+}
+
+impl Task {
+    /// How its command begins, with the parameters in force.
+    pub(super) fn opening(&self, session: &SessionParams, connection: &ConnectionParams) -> Opening {
+        match &self.data {
+            DataPhase::Write(_) | DataPhase::Bidirectional(_) => {
+                Opening::new(self.expected_bytes, session, connection)
+            }
+            DataPhase::None | DataPhase::Read(_) => Opening {
+                immediate: 0,
+                unsolicited_end: 0,
+            },
+        }
+    }
+
+    /// Encodes the command's PDU. Every call makes the same, but for ExpStatSN.
+    pub(super) fn push_command(
+        &self,
+        key: TaskKey,
+        opening: Opening,
+        exp_stat_sn: StatSn,
+        out: &mut Transmit,
+    ) {
+        let pdu = ScsiCommand {
+            immediate: false,
+            final_: opening.unsolicited_end == opening.immediate,
+            read: matches!(self.data, DataPhase::Read(_)) && self.expected_bytes > 0,
+            write: matches!(self.data, DataPhase::Write(_)) && self.expected_bytes > 0,
+            attribute: self.attribute,
+            priority: 0,
+            lun: self.lun,
+            itt: key.itt(),
+            expected_data_bytes: self.expected_bytes,
+            cmd_sn: self.cmd_sn,
+            exp_stat_sn,
+            cdb: ahs::cdb_head(&self.cdb),
+        };
+        let mut extended = Vec::new();
+        let ahs_bytes = ahs::put_extended_cdb(&self.cdb, &mut extended);
+        let immediate = if opening.immediate > 0 {
+            payload_of(&self.data).slice(..opening.immediate as usize)
+        } else {
+            Bytes::new()
+        };
+        let lengths = Lengths {
+            ahs_bytes,
+            data_bytes: opening.immediate,
+        };
+        out.push(&pdu.encode(lengths), &extended, immediate);
     }
 }
 

@@ -151,22 +151,25 @@ impl Session {
         self.advance_logout(now);
     }
 
-    /// The stream cannot be followed any more. `loan` is what the driver still has.
-    pub fn handle_frame_error(
-        &mut self,
-        now: Instant,
-        cid: Cid,
-        error: FrameError,
-        loan: Option<Loan>,
-    ) {
-        if let Some(loan) = loan {
-            self.take_back(loan);
-        }
-        if matches!(error, FrameError::HeaderDigest | FrameError::DataDigest) {
+    /// The stream cannot be followed any more.
+    pub fn handle_frame_error(&mut self, now: Instant, cid: Cid, error: FrameError) {
+        if error == FrameError::HeaderDigest {
             self.stats.digest_errors += 1;
         }
         if self.connections.get(cid).is_some() {
             self.lose(now, LossReason::from(error));
+        }
+    }
+
+    /// A PDU came whose data digest is wrong; the stream can be followed nevertheless. `loan`:
+    /// the memory that the payload of a Data-In was put into.
+    pub fn handle_damaged(&mut self, now: Instant, cid: Cid, _pdu: &Response, loan: Option<Loan>) {
+        if let Some(loan) = loan {
+            self.take_back(loan);
+        }
+        self.stats.digest_errors += 1;
+        if self.connections.get(cid).is_some() {
+            self.lose(now, LossReason::from(FrameError::DataDigest));
         }
     }
 

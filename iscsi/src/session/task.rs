@@ -70,8 +70,8 @@ pub(super) struct Task {
     pub(super) generation: u16,
     pub(super) stage: Stage,
     pub(super) lun: Lun,
-    /// Taken when encoded.
-    pub(super) cdb: Option<Cdb>,
+    /// Kept while the task lives: a command that got lost is sent again as it was.
+    pub(super) cdb: Cdb,
     pub(super) operation_code: u8,
     pub(super) attribute: TaskAttribute,
     pub(super) incarnation: Incarnation,

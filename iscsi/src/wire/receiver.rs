@@ -9,6 +9,11 @@
 //! reserved for it; nothing of a PDU is handed out before its header digest is right; no payload
 //! other than a Data-In's is handed out before its data digest is right.
 //!
+//! After a wrong data digest the stream can still be followed, since the lengths were right: the
+//! PDU is consumed and reported as damaged, and whoever knows the ErrorRecoveryLevel decides. After
+//! a wrong header digest it cannot: the lengths may be what is wrong, and without markers nothing
+//! says where the next PDU begins (RFC 7143 §7.8).
+//!
 //! Does not know tasks, sequence numbers or sockets.
 
 use super::digest::{Crc32c, DIGEST_BYTES};
@@ -67,9 +72,15 @@ pub enum Received<'a> {
         /// DataSegmentLength.
         bytes: u32,
     },
+    /// A whole PDU other than Data-In whose data digest is wrong ([`FrameError::DataDigest`]). It
+    /// has been consumed, and no data of it are handed out (RFC 7143 §7.8).
+    Damaged {
+        /// The decoded header.
+        header: Response,
+    },
 }
 
-/// The stream cannot be followed.
+/// The stream cannot be followed, or a PDU of it is damaged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FrameError {
@@ -79,7 +90,7 @@ pub enum FrameError {
     /// The header digest is wrong (RFC 7143 §7.8): lengths cannot be trusted any more.
     #[error("wrong header digest")]
     HeaderDigest,
-    /// The data digest is wrong (RFC 7143 §7.8).
+    /// The data digest is wrong (RFC 7143 §7.8). The stream can be followed nevertheless.
     #[error("wrong data digest")]
     DataDigest,
     /// A data segment longer than we declared to take (RFC 7143 §13.12).
@@ -205,7 +216,8 @@ impl Receiver {
             let mut crc = Crc32c::new();
             crc.update(body);
             if crc.to_wire() != *digest {
-                return Err(FrameError::DataDigest);
+                self.handed_out = total;
+                return Ok(Received::Damaged { header });
             }
         }
         self.handed_out = total;

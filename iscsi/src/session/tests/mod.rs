@@ -32,6 +32,7 @@ use scsi::{
 };
 
 use super::*;
+use crate::wire::Response;
 use crate::wire::receiver::{Received, Receiver};
 
 /// One PDU as it travelled.
@@ -520,7 +521,10 @@ impl Peer {
             }
             match self.receiver.finish_payload() {
                 Ok(true) => session.handle_placed(now, cid, &header, loan),
-                Err(error) => session.handle_frame_error(now, cid, error, loan),
+                Err(_) => {
+                    let pdu = Response::DataIn(header);
+                    session.handle_damaged(now, cid, &pdu, loan);
+                }
                 Ok(false) => {
                     self.placing = Some((header, loan));
                     return false;
@@ -531,6 +535,7 @@ impl Peer {
         match self.receiver.take_pdu() {
             Ok(Received::Incomplete) => return false,
             Ok(Received::Pdu { header, data }) => session.handle_pdu(now, cid, &header, data),
+            Ok(Received::Damaged { header }) => session.handle_damaged(now, cid, &header, None),
             Ok(Received::DataIn { header, bytes }) => {
                 let loan = match session.handle_data_in(now, cid, &header, bytes) {
                     Placement::Into(loan) => Some(loan),
@@ -538,7 +543,7 @@ impl Peer {
                 };
                 self.placing = Some((header, loan));
             }
-            Err(error) => session.handle_frame_error(now, cid, error, None),
+            Err(error) => session.handle_frame_error(now, cid, error),
         }
         true
     }

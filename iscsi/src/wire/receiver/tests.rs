@@ -110,6 +110,7 @@ impl Reader {
                 let data = data.to_vec();
                 self.seen.push((opcode, itt, data));
             }
+            Received::Damaged { .. } => return Err(FrameError::DataDigest),
         }
         Ok(true)
     }
@@ -239,6 +240,30 @@ fn every_flipped_bit_of_data_and_padding_is_found() {
 }
 
 #[test]
+fn a_damaged_pdu_is_consumed_and_the_next_one_comes_out() {
+    for damaged in [RESPONSE, DATA_IN] {
+        let mut bytes = pdu(damaged, 2, &payload(18), (true, true));
+        let at = bytes.len() - 9;
+        bytes[at] ^= 0x10;
+        bytes.extend(pdu(NOP_IN, 3, &payload(5), (true, true)));
+        for cut in 0..bytes.len() {
+            let mut sut = Reader::new((true, true), 4096, usize::MAX);
+            let mut errors = 0;
+            for part in [&bytes[..cut], &bytes[cut..]] {
+                let mut part = part;
+                while let Err(error) = sut.feed(std::mem::take(&mut part)) {
+                    assert_eq!(error, FrameError::DataDigest);
+                    sut.placing = None;
+                    errors += 1;
+                }
+            }
+            assert_eq!(errors, 1, "cut at {cut}");
+            assert_eq!(sut.seen, [(NOP_IN, 3, payload(5))], "cut at {cut}");
+        }
+    }
+}
+
+#[test]
 fn a_skipped_payload_is_checked_as_well() {
     for wrong in [false, true] {
         let mut bytes = pdu(DATA_IN, 2, &payload(19), (true, true));
@@ -338,7 +363,7 @@ impl Reader {
                         self.placing = Some((header.itt.0, vec![0; bytes as usize], 0));
                         continue;
                     }
-                    Received::Pdu { .. } => continue,
+                    Received::Pdu { .. } | Received::Damaged { .. } => continue,
                 }
             }
             if bytes.is_empty() {
