@@ -7,9 +7,9 @@ use std::time::Instant;
 
 use iscsi::name::{Cid, Portal};
 use iscsi::session::{Action, Loan, Placement};
-use iscsi::wire::{DataIn, Response};
 use iscsi::wire::receiver::{Received, Receiver};
 use iscsi::wire::transmit::{MAX_SLICES, Transmit};
+use iscsi::wire::{DataIn, Response};
 use smallvec::SmallVec;
 
 use crate::net::{Net, Read, SocketId};

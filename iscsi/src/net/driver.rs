@@ -23,9 +23,9 @@ use super::connector;
 use super::shared::{Core, Shared};
 use crate::name::Cid;
 use crate::session::{Action, Loan, Placement};
-use crate::wire::{DataIn, Response};
 use crate::wire::receiver::{Received, Receiver};
 use crate::wire::transmit::MAX_SLICES;
+use crate::wire::{DataIn, Response};
 
 /// Staging memory of a busy connection, in bytes.
 const STAGING_BYTES: usize = 256 * 1024;

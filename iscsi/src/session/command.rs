@@ -302,7 +302,11 @@ impl Session {
 
 impl Task {
     /// How its command begins, with the parameters in force.
-    pub(super) fn opening(&self, session: &SessionParams, connection: &ConnectionParams) -> Opening {
+    pub(super) fn opening(
+        &self,
+        session: &SessionParams,
+        connection: &ConnectionParams,
+    ) -> Opening {
         match &self.data {
             DataPhase::Write(_) | DataPhase::Bidirectional(_) => {
                 Opening::new(self.expected_bytes, session, connection)
