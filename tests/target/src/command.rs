@@ -5,13 +5,15 @@ use std::time::{Duration, Instant};
 
 use crate::ConnectionId;
 use crate::connection::Numbering;
-use crate::disk::device::{Reply, Sender};
+use crate::disk::device::{Reply, Sender, status};
 use crate::disk::inquiry;
+use crate::disk::reservation::NexusName;
 use crate::disk::sense::Sense;
 use crate::fault::CommandEffect;
 use crate::full_feature::reason;
 use crate::judge::Rule;
 use crate::login::operational::Parameters;
+use crate::session::Session;
 use crate::target::{Late, Target, Timer, WriteRecord};
 use crate::task::{Burst, Deviation, Execution, Progress, Task};
 use crate::wire::framer::RawPdu;
@@ -31,6 +33,7 @@ impl Target {
         let parameters = session.parameters.clone();
         let sender = Sender {
             session: tsih,
+            initiator_port: session.nexus.port_name(),
             entrance: session.entrance.clone(),
         };
         self.judge_command(&command, pdu.data.len(), &parameters);
@@ -342,7 +345,15 @@ impl Target {
         if let Some(sense) = attention {
             return unit.request_sense(cdb, sense);
         }
-        let reply = unit.execute(cdb, &execution.data, &execution.sender);
+        let reply = match cdb[0] {
+            _ if unit.reservations.conflicts(&execution.sender, cdb) => Reply {
+                status: status::RESERVATION_CONFLICT,
+                ..Reply::default()
+            },
+            0x5e => unit.reservations.report(cdb).unwrap_or_else(Reply::check),
+            0x5f => return self.change_reservations(index, execution),
+            _ => unit.execute(cdb, &execution.data, &execution.sender),
+        };
         if let Some((lba, blocks)) = reply.wrote
             && self.config.journal
         {
@@ -359,6 +370,40 @@ impl Target {
             });
         }
         reply
+    }
+
+    /// PERSISTENT RESERVE OUT, and what the other nexuses get to feel of it.
+    fn change_reservations(&mut self, index: usize, execution: &Execution) -> Reply {
+        let Some(unit) = self.units.get_mut(index) else {
+            return Reply::check(Sense::LUN_NOT_SUPPORTED);
+        };
+        let registry = &mut unit.reservations;
+        let changed = registry.change(&execution.cdb, &execution.data, &execution.sender);
+        let (reply, then) = match changed {
+            Ok(changed) => changed,
+            Err(sense) => return Reply::check(sense),
+        };
+        for nexus in then.aborted {
+            for tsih in self.sessions_of(&nexus) {
+                self.abort_where(Some(tsih), Some(index));
+            }
+        }
+        for (nexus, sense) in then.attentions {
+            for tsih in self.sessions_of(&nexus) {
+                if let Some(session) = self.sessions.get_mut(&tsih) {
+                    session.attention(index, sense);
+                }
+            }
+        }
+        reply
+    }
+
+    fn sessions_of(&self, nexus: &NexusName) -> Vec<u16> {
+        let of = |session: &Session| {
+            session.nexus.group == nexus.group && session.nexus.port_name() == nexus.initiator_port
+        };
+        let sessions = self.sessions.iter().filter(|(_, session)| of(session));
+        sessions.map(|(tsih, _)| *tsih).collect()
     }
 
     fn report_luns(&self, cdb: &[u8; 16]) -> Reply {

@@ -142,6 +142,9 @@ impl Target {
             self.close(now, id, true);
         }
         self.end_all_sessions(now);
+        for unit in &mut self.units {
+            unit.reservations.power_cycle();
+        }
     }
 
     pub(crate) fn end_all_sessions(&mut self, now: Instant) {

@@ -20,6 +20,14 @@ pub(crate) struct Nexus {
     pub(crate) group: u16,
 }
 
+impl Nexus {
+    /// The initiator port in the form of a TransportID (SPC-4 §7.6.4.6).
+    pub(crate) fn port_name(&self) -> String {
+        let isid: String = self.isid.iter().map(|byte| format!("{byte:02x}")).collect();
+        format!("{},i,0x{isid}", self.initiator)
+    }
+}
+
 /// A non-immediate request that came before its predecessors.
 #[derive(Debug)]
 pub(crate) struct Held {

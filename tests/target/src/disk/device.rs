@@ -9,6 +9,7 @@ use super::inquiry::{
     self, Entrance, TRANSFER_LIMIT_BLOCKS, UNMAP_DESCRIPTORS, UNMAP_LIMIT_BLOCKS,
 };
 use super::mode::{self, ModeState};
+use super::reservation::Registry;
 use super::sense::Sense;
 use super::{Disk, narrow};
 use crate::wire::Fields as _;
@@ -34,6 +35,7 @@ pub mod status {
 pub(crate) struct Unit {
     pub(crate) disk: Disk,
     pub(crate) mode: ModeState,
+    pub(crate) reservations: Registry,
     stopped: bool,
     prevented_by: BTreeSet<u16>,
 }
@@ -76,6 +78,8 @@ impl Reply {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Sender {
     pub(crate) session: u16,
+    /// Name and ISID in the form of a TransportID (SPC-4 §7.6.4.6).
+    pub(crate) initiator_port: String,
     pub(crate) entrance: Entrance,
 }
 
@@ -116,15 +120,18 @@ impl Unit {
         Self {
             disk,
             mode,
+            reservations: Registry::default(),
             stopped: false,
             prevented_by: BTreeSet::new(),
         }
     }
 
-    /// Volatile state after a reset (SAM-5 §6.3); contents stay.
+    /// Volatile state after a reset (SAM-5 §6.3); contents and persistent reservations stay.
     pub(crate) fn reset(&mut self, descriptor_sense: bool) {
         let disk = std::mem::replace(&mut self.disk, Disk::new(crate::config::Lun::default()));
+        let reservations = std::mem::take(&mut self.reservations);
         *self = Self::new(disk, descriptor_sense);
+        self.reservations = reservations;
     }
 
     pub(crate) fn nexus_lost(&mut self, session: u16) {
@@ -158,6 +165,7 @@ impl Unit {
             }
             0x42 | 0x55 => Ok(u64::from(cdb.be16(7))),
             0x15 => Ok(u64::from(cdb[4])),
+            0x5f => Ok(u64::from(cdb.be32(5))),
             _ => Ok(0),
         }
     }

@@ -5,6 +5,7 @@
 pub(crate) mod device;
 pub(crate) mod inquiry;
 pub(crate) mod mode;
+pub(crate) mod reservation;
 pub(crate) mod sense;
 
 use std::collections::BTreeMap;
