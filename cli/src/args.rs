@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::builder::TypedValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use initiator::{IscsiName, LoadBalancePolicy, Portal};
+use initiator::{IscsiName, LoadBalancePolicy, NoPathRetry, Portal};
 
 use crate::size::{parse_duration, parse_size};
 use crate::url::{Side, Url, parse_portal_argument};
@@ -243,6 +243,15 @@ fn parse_offer(text: &str) -> Result<OfferArg, String> {
     }
 }
 
+fn parse_no_path_retry(text: &str) -> Result<NoPathRetry, String> {
+    match text.parse() {
+        Ok(retry) => Ok(retry),
+        Err(_) => parse_duration(text)
+            .map(NoPathRetry::For)
+            .map_err(|error| format!("neither fail nor queue nor a time: {error}")),
+    }
+}
+
 /// Who we are and what is offered at login.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Login")]
@@ -301,11 +310,11 @@ pub(crate) struct LoginArgs {
     /// How paths are chosen.
     #[arg(long, value_name = "NAME", value_parser = policy_parser(), ignore_case = true, default_value = "service-time")]
     pub(crate) policy: LoadBalancePolicy,
-    /// How long I/O waits while no path is up, before it fails; 60s if not given.
-    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
-    pub(crate) no_path_timeout: Option<Duration>,
-    /// How long one I/O is retried, whatever the reason, before it fails; never less than
-    /// --no-path-timeout unless given.
+    /// What I/O does while no path is up: fail, queue (for ever), or wait so long and then fail.
+    #[arg(long, value_name = "fail|queue|TIME", value_parser = parse_no_path_retry, default_value = "60s")]
+    pub(crate) no_path_retry: NoPathRetry,
+    /// How long one I/O is retried, whatever the reason, before it fails; time without any path
+    /// does not count. 60s if not given.
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     pub(crate) io_deadline: Option<Duration>,
 }

@@ -24,9 +24,6 @@ pub(crate) struct Context {
     pub(crate) interrupt: Interrupt,
 }
 
-/// An I/O is retried at least this long, as long as there are paths.
-const IO_DEADLINE: Duration = Duration::from_secs(60);
-
 /// How long the end of a run may take altogether before the sessions are left to the target.
 const GOODBYE: Duration = Duration::from_secs(10);
 
@@ -38,7 +35,9 @@ pub(crate) fn initiator(login: &LoginArgs) -> anyhow::Result<Initiator> {
     let environment = |name: &str| std::env::var_os(name);
     let credentials = credentials::collect(login, environment)?;
     let name = name::initiator_name(login.initiator_name.as_ref(), environment)?;
-    let mut builder = Initiator::builder(name).policy(login.policy);
+    let mut builder = Initiator::builder(name)
+        .policy(login.policy)
+        .no_path_retry(login.no_path_retry);
     if login.allow_short_secrets {
         builder = builder.allow_short_secrets();
     }
@@ -47,12 +46,6 @@ pub(crate) fn initiator(login: &LoginArgs) -> anyhow::Result<Initiator> {
     }
     if let Some(mutual) = credentials.mutual {
         builder = builder.mutual_chap(mutual);
-    }
-    if let Some(timeout) = login.no_path_timeout {
-        // Whoever wants to wait longer for a path wants its I/O to wait as well.
-        builder = builder
-            .no_path_timeout(timeout)
-            .io_deadline(timeout.max(IO_DEADLINE));
     }
     if let Some(deadline) = login.io_deadline {
         builder = builder.io_deadline(deadline);

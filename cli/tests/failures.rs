@@ -473,7 +473,7 @@ fn without_any_path_a_copy_waits_then_says_so() {
         "cp",
         from.to_str().expect("a path"),
         &target.all(),
-        "--no-path-timeout",
+        "--no-path-retry",
         "1s",
         "--io-deadline",
         "3s",

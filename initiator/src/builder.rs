@@ -12,7 +12,7 @@ use crate::isids::Isids;
 use crate::state::{Slot, StateError};
 use crate::{
     AuthError, ChapCredentials, Initiator, IscsiName, Isid, LoadBalancePolicy, MutualCredentials,
-    OfferError, Portal, Tuning,
+    NoPathRetry, OfferError, Portal, Tuning,
 };
 
 /// Most commands in flight of one session.
@@ -212,10 +212,11 @@ impl Builder {
         self
     }
 
-    /// How long I/O waits while no path is up.
+    /// How long I/O waits while no path is up: not at all, for a time, for ever. Changeable later
+    /// ([`crate::LogicalUnit::set_no_path_retry`]).
     #[must_use]
-    pub fn no_path_timeout(mut self, timeout: Duration) -> Self {
-        self.multipath.no_path_timeout = timeout;
+    pub fn no_path_retry(mut self, retry: NoPathRetry) -> Self {
+        self.multipath.no_path_retry = retry;
         self
     }
 

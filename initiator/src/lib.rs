@@ -56,8 +56,9 @@ pub use iscsi::session::{Event as SessionEvent, LossReason, SessionSnapshot, Tim
 pub use iscsi::text::{ConnectionParams, NegotiatedKey, OfferError, SessionParams};
 pub use mpio::{
     AssembleError, EventKind as PathEvent, Failback, Geometry, IoError, IoErrorKind,
-    LoadBalancePolicy, LuIdentity, OutcomeCertainty, PathAccess, PathGroup, PathId, PathSettings,
-    PathSnapshot, PathState, PathStats, SwitchReason, Topology, Tuning, UnknownFailback,
+    LoadBalancePolicy, LuIdentity, NoPathRetry, OutcomeCertainty, PathAccess, PathGroup, PathId,
+    PathSettings, PathSnapshot, PathState, PathStats, SwitchReason, Topology, Tuning,
+    UnknownFailback,
 };
 pub use query::QueryError;
 pub use scsi::{Bytes, Cdb, Command, DataPhase, IoBuf, Lun, NexusState, ScsiAnswer, TaskAttribute};

@@ -25,6 +25,9 @@ use crate::{
 /// How long a login waits for the other portals once one has logged in. They go on afterwards.
 const GRACE: Duration = Duration::from_secs(2);
 
+/// Longest wait for what a closed unit has left behind, before it may be opened again.
+const SETTLE_MAX: Duration = Duration::from_secs(60);
+
 /// One portal to log in through.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PortalSpec {
@@ -308,7 +311,9 @@ impl Target {
                 unit.close().await;
                 unit.settled().await
             };
-            let limit = shared.settings.multipath().no_path_timeout;
+            let retry = shared.settings.multipath().no_path_retry;
+            // Whoever asks for a unit wants an answer.
+            let limit = retry.limit().unwrap_or(SETTLE_MAX).min(SETTLE_MAX);
             if tokio::time::timeout(limit, settled).await != Ok(true) {
                 return Err(shared.unsettled(lun, unit));
             }

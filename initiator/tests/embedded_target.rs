@@ -666,7 +666,7 @@ async fn a_unit_closed_over_a_lost_write_is_not_used_anew_before_the_path_is_fen
     in_time(async {
         let initiator = builder()
             .policy(LoadBalancePolicy::RoundRobin)
-            .no_path_timeout(Duration::from_millis(200))
+            .no_path_retry(initiator::NoPathRetry::For(Duration::from_millis(200)))
             .build()
             .unwrap();
         let target = initiator.login(rig.spec()).await.unwrap();

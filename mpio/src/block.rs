@@ -70,7 +70,7 @@ pub(crate) async fn run<N: Nexus, C: Clock>(
                 let held = request.alters.map(|range| unit.holds.in_the_way(range));
                 if let Some(standing @ (Standing::Held | Standing::Hopeless)) = held {
                     let hopeless = standing == Standing::Hopeless;
-                    attempt.range_held(now, hopeless, unit.outage_ends());
+                    attempt.range_held(now, hopeless, unit.queueing.patience());
                     continue;
                 }
                 match unit.pick(stay, avoid, io_of(unit, request, &data), now) {
@@ -86,7 +86,10 @@ pub(crate) async fn run<N: Nexus, C: Clock>(
                         (hold, data) = sending.run(&mut attempt, data, &mut now).await;
                     }
                     Pick::OnlyAvoided => attempt.exhausted(now),
-                    Pick::Nowhere(every) => attempt.no_path(now, every),
+                    Pick::Nowhere(every) => {
+                        attempt.no_path(now, every, unit.queueing.patience());
+                    }
+                    Pick::Gone => attempt.unit_gone(),
                     Pick::Never => attempt.no_path_ever(),
                 }
             }
@@ -95,36 +98,41 @@ pub(crate) async fn run<N: Nexus, C: Clock>(
                     Standing::Free => attempt.fenced(now),
                     Standing::Hopeless => attempt.not_fenceable(),
                     // Without any path for too long, as for every other I/O.
-                    Standing::Held if unit.outage_ends().is_some_and(|end| end <= now) => {
-                        attempt.not_fenceable();
-                    }
-                    Standing::Held => {
-                        let until = unit.outage_ends().map_or(until, |end| end.min(until));
-                        now = wait(unit, &mut attempt, seen, until).await;
-                    }
+                    Standing::Held => match unit.queueing.patience() {
+                        Some(patience) if patience.is_over(now) => attempt.not_fenceable(),
+                        Some(patience) => {
+                            now = wait(unit, &mut attempt, seen, patience.until(now), now).await;
+                        }
+                        None => now = wait(unit, &mut attempt, seen, until, now).await,
+                    },
                 }
             }
             Step::Sleep(until) | Step::AwaitChange(until) => {
-                now = wait(unit, &mut attempt, seen, until).await;
+                now = wait(unit, &mut attempt, seen, until, now).await;
             }
         }
     }
     (end(unit, request, attempt), data)
 }
 
-/// Waits for a change or for `until`; returns what time it is then.
+/// Waits from `before` for a change or for `until`; returns what time it is then.
 async fn wait<N: Nexus, C: Clock>(
     unit: &Unit<N, C>,
     attempt: &mut Attempt,
     seen: u64,
     until: Instant,
+    before: Instant,
 ) -> Instant {
+    let outage = unit.queueing.patience().is_some();
     if unit.closing() {
         attempt.closed();
     } else {
         unit.wait(seen, until).await;
     }
     let now = unit.clock.now();
+    if outage {
+        attempt.postpone(now.saturating_duration_since(before));
+    }
     attempt.woken(now);
     now
 }

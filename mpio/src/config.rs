@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::failback::Failback;
+use crate::queueing::NoPathRetry;
 use crate::select::{LoadBalancePolicy, Tuning};
 
 /// Settings of one logical unit.
@@ -14,10 +15,11 @@ pub struct Config {
     pub tuning: Tuning,
     /// When I/O goes back to a better group of paths. Changeable later.
     pub failback: Failback,
-    /// An I/O is retried for this long; a command under way is still waited for.
+    /// An I/O is retried for this long, time without any path not counted; a command under way
+    /// is still waited for.
     pub io_deadline: Duration,
-    /// How long I/O waits when no path is usable. Zero: not at all.
-    pub no_path_timeout: Duration,
+    /// How long I/O waits when no path is usable. Changeable later.
+    pub no_path_retry: NoPathRetry,
     /// What one command is given before the transport ends it.
     pub command_timeout: Duration,
     /// What one command of a path check is given.
@@ -48,7 +50,7 @@ impl Default for Config {
             tuning: Tuning::default(),
             failback: Failback::default(),
             io_deadline: Duration::from_secs(60),
-            no_path_timeout: Duration::from_secs(60),
+            no_path_retry: NoPathRetry::default(),
             command_timeout: Duration::from_secs(30),
             probe_timeout: Duration::from_secs(10),
             fence_budget: Duration::from_secs(3),

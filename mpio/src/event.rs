@@ -118,8 +118,15 @@ pub enum EventKind {
         /// How long the first of the writes is held by now.
         held: Duration,
     },
+    /// Every path says that there is no such logical unit; I/O fails until one says otherwise.
+    UnitGone,
     /// No path is usable; I/O waits.
     NoPathLeft,
+    /// No path came back in time; I/O fails until one does ([`crate::NoPathRetry`]).
+    QueueingEnded {
+        /// How long there has been none.
+        after: Duration,
+    },
     /// A path is usable again.
     PathsBack {
         /// How long there was none.
@@ -183,7 +190,11 @@ impl fmt::Display for EventKind {
             Self::FenceFailed { path, error, .. } => {
                 write!(f, "path {path} could not be fenced: {error}")
             }
+            Self::UnitGone => f.write_str("the logical unit is gone, say all paths; I/O fails"),
             Self::NoPathLeft => f.write_str("no path is usable; I/O waits"),
+            Self::QueueingEnded { after } => {
+                write!(f, "no path for {after:.1?}; I/O fails until one is back")
+            }
             Self::PathsBack { after } => write!(f, "a path is usable again after {after:.1?}"),
             Self::PolicyChanged { policy } => write!(f, "paths are chosen by {policy}"),
             Self::GroupSwitched { from, to, reason } => {

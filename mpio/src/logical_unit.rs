@@ -308,6 +308,7 @@ impl<N: Nexus, C: Clock> LogicalUnit<N, C> {
             policy: unit.policy(),
             failback,
             groups: groups(&table, in_use),
+            no_path_retry: unit.queueing.policy(),
             paths: table.entries.iter().map(|e| e.snapshot(now)).collect(),
             held_ranges: unit.holds.count(),
         }

@@ -20,6 +20,7 @@ use crate::classify::{After, Pace, Row, Verdict, classify, may_have_run};
 use crate::config::Config;
 use crate::error::{IoError, IoErrorKind, OutcomeCertainty};
 use crate::path::{PathId, PathSet, Trouble};
+use crate::queueing::Patience;
 
 /// When a command may be sent again after it got no answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,7 +83,6 @@ pub(crate) struct Attempt {
     /// Bytes that a good answer must have moved; `None`: the caller looks for itself.
     expected: Option<usize>,
     deadline: Instant,
-    no_path_timeout: Duration,
     attempts_left: u32,
     state: State,
     stay: Option<PathId>,
@@ -92,7 +92,6 @@ pub(crate) struct Attempt {
     /// Tries on `stay` in a row.
     here: u8,
     back_offs: u32,
-    no_path_since: Option<Instant>,
     /// An attempt without an answer may have run.
     doubt: bool,
     /// It may still.
@@ -114,7 +113,6 @@ impl Attempt {
             replay,
             expected,
             deadline: after(now, config.io_deadline),
-            no_path_timeout: config.no_path_timeout,
             attempts_left: config.max_attempts.max(1),
             state: State::Send,
             stay: None,
@@ -122,7 +120,6 @@ impl Attempt {
             gone: PathSet::default(),
             here: 0,
             back_offs: 0,
-            no_path_since: None,
             doubt: false,
             live: false,
             last_path: None,
@@ -155,7 +152,6 @@ impl Attempt {
         if self.last_path != Some(path) {
             self.here = 0;
         }
-        self.no_path_since = None;
         self.last_path = Some(path);
         self.attempts_left = self.attempts_left.saturating_sub(1);
     }
@@ -284,19 +280,24 @@ impl Attempt {
         }
     }
 
-    /// No path is usable; `every` is the set of all paths.
-    pub(crate) fn no_path(&mut self, now: Instant, every: PathSet) {
+    /// No path is usable; `every` is the set of all paths. `patience`: how long to wait for one;
+    /// `None`: a path is only being looked at again.
+    pub(crate) fn no_path(&mut self, now: Instant, every: PathSet, patience: Option<Patience>) {
         if !every.is_empty() && self.gone.contains_all(every) {
             self.state = State::Failed(IoErrorKind::NoLogicalUnit);
             return;
         }
-        let since = *self.no_path_since.get_or_insert(now);
-        let until = after(since, self.no_path_timeout).min(self.deadline);
+        let until = self.limit(now, patience);
         self.state = if now >= until {
             State::Failed(IoErrorKind::NoPath)
         } else {
             State::AwaitPath(until)
         };
+    }
+
+    /// Every path says that there is no such unit.
+    pub(crate) fn unit_gone(&mut self) {
+        self.state = State::Failed(IoErrorKind::NoLogicalUnit);
     }
 
     /// No path is usable, nor will one ever be.
@@ -318,19 +319,24 @@ impl Attempt {
     }
 
     /// An uncertain write holds a range that this one touches.
-    /// `hopeless`: it always will. `outage_ends`: no path is usable, and until then one may come.
-    pub(crate) fn range_held(
-        &mut self,
-        now: Instant,
-        hopeless: bool,
-        outage_ends: Option<Instant>,
-    ) {
-        let until = outage_ends.map_or(self.deadline, |end| end.min(self.deadline));
+    /// `hopeless`: it always will. `patience`: no path is usable, and until then one may come.
+    pub(crate) fn range_held(&mut self, now: Instant, hopeless: bool, patience: Option<Patience>) {
+        let until = self.limit(now, patience);
         self.state = if hopeless || now >= until {
             State::Failed(IoErrorKind::RangeHeld)
         } else {
             State::AwaitRange(until)
         };
+    }
+
+    /// When waiting ends: with the deadline, or, without any path, with the patience for that.
+    fn limit(&self, now: Instant, patience: Option<Patience>) -> Instant {
+        patience.map_or(self.deadline, |patience| patience.until(now))
+    }
+
+    /// So much time has passed without any path; it does not count.
+    pub(crate) fn postpone(&mut self, by: Duration) {
+        self.deadline = after(self.deadline, by);
     }
 
     /// Time has passed, or something has changed.

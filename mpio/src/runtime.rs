@@ -65,7 +65,10 @@ impl Maintenance {
 type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 async fn maintain<N: Nexus, C: Clock>(unit: Arc<Unit<N, C>>, verified: Vec<Option<Incarnation>>) {
-    let mut keepers: Vec<Work> = vec![Box::pin(go_back(Arc::clone(&unit)))];
+    let mut keepers: Vec<Work> = vec![
+        Box::pin(go_back(Arc::clone(&unit))),
+        Box::pin(lose_patience(Arc::clone(&unit))),
+    ];
     let mut kept = 0;
     loop {
         let seen = unit.changes.version();
@@ -133,6 +136,9 @@ async fn keep<N: Nexus, C: Clock>(
                 supervisor.probed(unit.clock.now(), life, what);
             }
             Action::Wait(until) => {
+                // A nexus that is down may learn at any time that its target is gone.
+                let down = matches!(nexus, NexusState::Down(_));
+                let until = until.or_else(|| unit.look_at_down_path(now).filter(|_| down));
                 let news = race(change(&path.nexus, nexus), path.attention.after(seen));
                 match until {
                     Some(until) => {
@@ -153,6 +159,19 @@ async fn go_back<N: Nexus, C: Clock>(unit: Arc<Unit<N, C>>) {
         let seen = unit.changes.version();
         match unit.failback_due() {
             Some(due) if due <= unit.clock.now() => unit.regroup(|_| {}),
+            Some(due) => unit.wait(seen, due).await,
+            None => unit.changes.after(seen).await,
+        }
+    }
+}
+
+/// Says when patience with an outage is over.
+async fn lose_patience<N: Nexus, C: Clock>(unit: Arc<Unit<N, C>>) {
+    loop {
+        let seen = unit.changes.version();
+        let now = unit.clock.now();
+        unit.tell(now, unit.queueing.tick(now));
+        match unit.queueing.next_tick() {
             Some(due) => unit.wait(seen, due).await,
             None => unit.changes.after(seen).await,
         }
@@ -254,7 +273,8 @@ fn publish<N: Nexus, C: Clock>(
     let Some(entry) = table.get(path.id) else {
         return;
     };
-    if entry.state == state {
+    let gone = is_gone(path, entry.gone, state, finding);
+    if entry.state == state && entry.gone == gone {
         if path.gate() != before {
             // The table is as it was, but I/O that waits may go now.
             unit.changes.raise();
@@ -267,8 +287,11 @@ fn publish<N: Nexus, C: Clock>(
     let since = entry.since;
     drop(table);
     unit.update(path.id, |entry| {
+        if entry.state != state {
+            entry.since = now;
+        }
         entry.state = state;
-        entry.since = now;
+        entry.gone = gone;
         entry.was_up |= state.is_usable();
         entry.unusable_since = match (was.is_usable(), state.is_usable()) {
             (_, true) => None,
@@ -279,9 +302,23 @@ fn publish<N: Nexus, C: Clock>(
     let since = unusable_since.unwrap_or(since);
     let off_for = now.saturating_duration_since(since);
     let came_up = !was_up || was == PathState::Suspect || !was.is_usable();
+    if was == state {
+        return;
+    }
     let kind = transition(path.id, state, usable, finding, (was_up, came_up, off_for));
     if let Some(kind) = kind {
         unit.events.publish(now, kind);
+    }
+}
+
+/// Whether the path's last word is that there is no such unit. Silence does not change it.
+fn is_gone<N: Nexus>(path: &Path<N>, was: bool, state: PathState, finding: &Finding) -> bool {
+    match (state, &finding.problem) {
+        (state, _) if state.is_usable() => false,
+        (PathState::Standby | PathState::Mismatched, _) => false,
+        (PathState::Down, _) => was || path.nexus.is_gone(),
+        (PathState::Failed, Some(problem)) => *problem == ProbeError::NoLogicalUnit,
+        _ => was,
     }
 }
 

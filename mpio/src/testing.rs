@@ -299,6 +299,10 @@ pub(crate) struct Inner {
     pub(crate) blocks: u64,
     pub(crate) block_bytes: u32,
     pub(crate) write_protected: bool,
+    /// Logins are refused: the target is not there.
+    pub(crate) gone: bool,
+    /// INQUIRY says that there is no unit behind the LUN.
+    pub(crate) unmapped: bool,
     /// No designator and no serial number.
     pub(crate) anonymous: bool,
     pub(crate) latency: Duration,
@@ -330,6 +334,8 @@ impl FakeNexus {
                 blocks: DISK_BLOCKS,
                 block_bytes: 512,
                 write_protected: false,
+                gone: false,
+                unmapped: false,
                 anonymous: false,
                 latency: Duration::from_millis(1),
                 fence_error: None,
@@ -389,6 +395,9 @@ impl FakeNexus {
         match cdb[0] {
             0x12 if cdb[1] & 1 == 0 => {
                 let mut data = vec![0, 0, 5, 2, 31, 0, 0, 0];
+                if inner.unmapped {
+                    data[0] = 0x7f;
+                }
                 data.extend_from_slice(b"VENDOR  PRODUCT         0001");
                 page(&data)
             }
@@ -652,6 +661,10 @@ impl Nexus for FakeNexus {
             }
             self.0.changed.after(version).await;
         }
+    }
+
+    fn is_gone(&self) -> bool {
+        self.set(|inner| inner.gone)
     }
 
     fn max_transfer_bytes(&self) -> usize {

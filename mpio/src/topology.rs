@@ -14,6 +14,7 @@ use crate::alua::{PRIORITY_CONST, PathAccess};
 use crate::failback::{Candidate, Failback};
 use crate::identity::LuIdentity;
 use crate::path::{Path, PathId, PathSet, PathSettings, PathState};
+use crate::queueing::{NoPathRetry, Paths};
 use crate::select::LoadBalancePolicy;
 use crate::stats::PathStats;
 
@@ -27,6 +28,8 @@ pub struct Topology {
     pub policy: LoadBalancePolicy,
     /// When I/O goes back to a better group.
     pub failback: Failback,
+    /// How long I/O waits when no path is usable.
+    pub no_path_retry: NoPathRetry,
     /// The paths in the order they were added.
     pub paths: Vec<PathSnapshot>,
     /// The paths by priority, best first.
@@ -68,6 +71,8 @@ pub struct PathSnapshot {
     pub priority: u8,
     /// For how long.
     pub for_time: Duration,
+    /// Its last word is that there is no such logical unit, or no such target.
+    pub gone: bool,
     /// The verified life of its nexus; `None` when it carries nothing.
     pub incarnation: Option<Incarnation>,
     /// What the policies are told of it.
@@ -93,6 +98,8 @@ pub(crate) struct Entry<N> {
     pub(crate) was_up: bool,
     /// What the target last said of its port.
     pub(crate) access: Option<PathAccess>,
+    /// Its last word is that there is no such unit.
+    pub(crate) gone: bool,
 }
 
 impl<N> Clone for Entry<N> {
@@ -152,9 +159,27 @@ impl<N: Nexus> Table<N> {
         self.entries.get(usize::from(id.0))
     }
 
-    /// Whether any path can carry I/O.
-    pub(crate) fn any_usable(&self) -> bool {
-        self.entries.iter().any(|entry| entry.state.is_usable())
+    /// Whether every path that is left says that there is no such unit. One that says nothing may
+    /// know better.
+    pub(crate) fn is_gone(&self) -> bool {
+        let mut left = self.entries.iter();
+        let mut left = left
+            .by_ref()
+            .filter(|it| it.state != PathState::Closed)
+            .peekable();
+        left.peek().is_some() && left.all(|entry| entry.gone)
+    }
+
+    /// How it is with the paths, all together.
+    pub(crate) fn paths(&self) -> Paths {
+        let any = |what: fn(&Entry<N>) -> bool| self.entries.iter().any(what);
+        if any(|entry| entry.state.is_usable()) {
+            Paths::Usable
+        } else if any(|entry| entry.state == PathState::Verifying) {
+            Paths::InDoubt
+        } else {
+            Paths::None
+        }
     }
 }
 
@@ -167,6 +192,7 @@ impl<N: Nexus> Entry<N> {
             unusable_since: None,
             was_up: state.is_usable(),
             access: None,
+            gone: false,
         }
     }
 
@@ -194,6 +220,7 @@ impl<N: Nexus> Entry<N> {
             state: self.state,
             access: self.access,
             priority: self.priority(),
+            gone: self.gone,
             for_time: now.saturating_duration_since(self.since),
             incarnation: self.path.gate(),
             settings: self.path.settings(),

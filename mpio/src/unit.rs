@@ -20,8 +20,10 @@ use crate::fence::{Holds, Standing};
 use crate::identity::Profile;
 use crate::path::{MAX_PATHS, Path, PathId, PathSet, PathSettings, PathSpec, PathState};
 use crate::probe::Deferred;
+use crate::queueing::{News, NoPathRetry, Queueing};
 use crate::select::{Io, LoadBalancePolicy, PathView, Selector};
 use crate::signal::{Signal, lock, race};
+use crate::supervisor::PAUSE_MIN;
 use crate::topology::{Entry, Table};
 
 /// A logical unit, shared by its users and its keepers.
@@ -47,8 +49,9 @@ pub(crate) struct Unit<N, C> {
     adding: Mutex<()>,
     /// Which group of paths is in use. Locked whenever the table is made anew.
     chooser: Mutex<Chooser>,
-    /// No path is usable since.
-    outage: Mutex<Option<Instant>>,
+    pub(crate) queueing: Queueing,
+    /// Every path says that there is no such unit; told already.
+    gone: AtomicBool,
 }
 
 /// Where an I/O can go.
@@ -62,6 +65,8 @@ pub(crate) enum Pick<N> {
     Nowhere(PathSet),
     /// Nowhere, and no path will come back.
     Never,
+    /// Nowhere, and every path says that there is no such unit.
+    Gone,
 }
 
 impl<N: Nexus, C: Clock> Unit<N, C> {
@@ -71,7 +76,7 @@ impl<N: Nexus, C: Clock> Unit<N, C> {
         chooser.look(now, &candidates(&entries));
         let in_use = chooser.priority();
         let table = Table::new(entries, profile.block_bytes, unit_limit(&profile), in_use);
-        let outage = (!table.any_usable()).then_some(now);
+        let queueing = Queueing::new(config.no_path_retry, now, table.paths());
         Self {
             clock,
             read_only: AtomicBool::new(profile.read_only),
@@ -88,7 +93,8 @@ impl<N: Nexus, C: Clock> Unit<N, C> {
             ios: AtomicUsize::new(0),
             adding: Mutex::new(()),
             chooser: Mutex::new(chooser),
-            outage: Mutex::new(outage),
+            queueing,
+            gone: AtomicBool::new(false),
         }
     }
 
@@ -155,6 +161,8 @@ impl<N: Nexus, C: Clock> Unit<N, C> {
             .all(|entry| entry.state == PathState::Closed)
         {
             Pick::Never
+        } else if table.is_gone() {
+            Pick::Gone
         } else {
             Pick::Nowhere(table.every)
         })
@@ -269,32 +277,39 @@ impl<N: Nexus, C: Clock> Unit<N, C> {
         self.rebuild(|_| {});
     }
 
-    /// While no path is usable: when I/O stops waiting for one.
-    pub(crate) fn outage_ends(&self) -> Option<Instant> {
-        let since = (*lock(&self.outage))?;
-        // What cannot be expressed is never.
-        since.checked_add(self.config.no_path_timeout)
-    }
-
     fn note_outage(&self) {
         let now = self.clock.now();
-        let usable = self.table.load().any_usable();
-        let kind = {
-            let mut outage = lock(&self.outage);
-            match (usable, *outage) {
-                (false, None) => {
-                    *outage = Some(now);
-                    EventKind::NoPathLeft
-                }
-                (true, Some(since)) => {
-                    *outage = None;
-                    let after = now.saturating_duration_since(since);
-                    EventKind::PathsBack { after }
-                }
-                (false, Some(_)) | (true, None) => return,
-            }
+        let gone = self.table.load().is_gone();
+        if gone && !self.gone.swap(gone, Ordering::Relaxed) {
+            self.events.publish(now, EventKind::UnitGone);
+        }
+        if !gone {
+            self.gone.store(false, Ordering::Relaxed);
+        }
+        let news = self.queueing.paths(now, self.table.load().paths());
+        self.tell(now, news);
+    }
+
+    /// Makes an outage known, or its end.
+    pub(crate) fn tell(&self, now: Instant, news: Option<News>) {
+        let kind = match news {
+            None => return,
+            Some(News::Lost) => EventKind::NoPathLeft,
+            Some(News::Back(after)) => EventKind::PathsBack { after },
+            Some(News::GaveUp(after)) => EventKind::QueueingEnded { after },
         };
         self.events.publish(now, kind);
+    }
+
+    /// When a path that is down is looked at without any news of it.
+    pub(crate) fn look_at_down_path(&self, now: Instant) -> Option<Instant> {
+        now.checked_add(self.config.probe_interval.max(PAUSE_MIN))
+    }
+
+    /// Another answer to the question how long I/O waits without a path.
+    pub(crate) fn set_no_path_retry(&self, policy: NoPathRetry) {
+        self.queueing.set_policy(policy);
+        self.changes.raise();
     }
 
     /// Waits for a change after version `seen`, or for `until`.

@@ -304,6 +304,12 @@ pub trait Nexus: Send + Sync + 'static {
     /// Resolves when the state is no longer `seen`.
     fn changed(&self, seen: NexusState) -> impl Future<Output = NexusState> + Send;
 
+    /// Whether the target's last word, to a login, was that it is not there: not found, or removed
+    /// (RFC 7143 §11.13.5). A transport that cannot tell says `false`.
+    fn is_gone(&self) -> bool {
+        false
+    }
+
     /// Longest data transfer one command should carry, in bytes (a multiple of 4096).
     fn max_transfer_bytes(&self) -> usize;
 

@@ -10,7 +10,7 @@ use auth::{Chap, ChapCredentials, MutualCredentials, Secret};
 use fastrand::Rng;
 use iscsi::login::AuthPolicy;
 use iscsi::session::{Backoff, Keepalive, Timeouts};
-use mpio::{LoadBalancePolicy, PathSettings, Tuning};
+use mpio::{LoadBalancePolicy, NoPathRetry, PathSettings, Tuning};
 use test_target::{Keys, Lun};
 
 use crate::fault::{self, Fault};
@@ -150,7 +150,7 @@ impl Scenario {
         this.workload.clients = 8;
         this.workload.think_max = Duration::from_millis(40);
         this.mpio.command_timeout = Duration::from_secs(5);
-        this.mpio.no_path_timeout = Duration::from_secs(20);
+        this.mpio.no_path_retry = NoPathRetry::For(Duration::from_secs(20));
         this.mpio.io_deadline = Duration::from_secs(30);
         this.run_for = Duration::from_secs(15);
         this.faults = schedule::haunting(rng, this.run_for);
@@ -170,6 +170,15 @@ impl Scenario {
 /// A random time in milliseconds.
 pub(crate) fn ms(rng: &mut Rng, from: u64, to: u64) -> Duration {
     Duration::from_millis(rng.u64(from..=to))
+}
+
+/// Any of the ways to deal with an outage.
+fn no_path_retry(time: Duration) -> NoPathRetry {
+    match time.as_millis() % 8 {
+        0 => NoPathRetry::Fail,
+        1 => NoPathRetry::Queue,
+        _ => NoPathRetry::For(time),
+    }
 }
 
 fn authentication(rng: &mut Rng) -> (Option<test_target::Chap>, AuthPolicy) {
@@ -379,7 +388,7 @@ fn multipath(rng: &mut Rng, slowest: Duration) -> mpio::Config {
             ..Tuning::default()
         },
         io_deadline: ms(rng, 2_000, 40_000),
-        no_path_timeout: ms(rng, 0, 20_000),
+        no_path_retry: no_path_retry(ms(rng, 0, 20_000)),
         command_timeout: ms(rng, 300, 6_000) + slowest.min(Duration::from_secs(6)),
         probe_timeout: ms(rng, 300, 4_000),
         fence_budget: ms(rng, 300, 4_000),

@@ -86,7 +86,7 @@ fn with_every_portal_gone_for_good_reading_ends_with_a_clear_error() {
         let _tgt = two_portals(sandbox)?;
         let back = sandbox.path("back");
         let paths = both_paths();
-        let copy = start_copy(sandbox, Path::new(&paths), &back, "--no-path-timeout 3")?;
+        let copy = start_copy(sandbox, Path::new(&paths), &back, "--no-path-retry 3")?;
         let copy = after(copy, SIZE / 3)?;
         let _cuts = cut_all(sandbox)?;
         gives_up(copy)?
@@ -105,7 +105,7 @@ fn with_every_portal_gone_for_good_writing_says_what_is_uncertain() {
         pattern_file(&source, 45, SIZE)?;
         let paths = both_paths();
         // An uncertain write is waited for until the I/O's own deadline: some path may settle it.
-        let options = "--no-path-timeout 3 --io-deadline 6";
+        let options = "--no-path-retry 3 --io-deadline 6";
         let copy = start_copy(sandbox, &source, Path::new(&paths), options)?;
         let copy = after(copy, SIZE / 3)?;
         let _cuts = cut_all(sandbox)?;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::discovery::DiscoveryError;
+use crate::login::{LoginError, LoginStatus};
 use crate::name::{IscsiName, Portal};
 use crate::session::{CloseReason, LossReason};
 
@@ -57,6 +58,20 @@ impl std::error::Error for ConnectError {
 }
 
 impl ConnectError {
+    /// Whether the target said that it is not there: not found, or removed (RFC 7143 §11.13.5).
+    #[must_use]
+    pub fn says_gone(&self) -> bool {
+        let ConnectErrorKind::Lost(LossReason::Login(LoginError::Rejected { status, .. })) =
+            &self.kind
+        else {
+            return false;
+        };
+        matches!(
+            *status,
+            LoginStatus::NOT_FOUND | LoginStatus::TARGET_REMOVED
+        )
+    }
+
     /// Whether the target could not be reached at all, so that another portal may do.
     #[must_use]
     pub fn is_unreachable(&self) -> bool {

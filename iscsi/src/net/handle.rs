@@ -291,6 +291,10 @@ impl Nexus for LunNexus {
             .map_or(NexusState::Closed, |status| status.state)
     }
 
+    fn is_gone(&self) -> bool {
+        matches!(self.state(), NexusState::Down(_)) && self.session.last_failure().says_gone()
+    }
+
     fn max_transfer_bytes(&self) -> usize {
         MAX_TRANSFER_BYTES
     }

@@ -6,6 +6,7 @@ use super::LogicalUnit;
 use crate::clock::Clock;
 use crate::failback::{Chooser, Failback};
 use crate::path::{PathId, PathSettings};
+use crate::queueing::NoPathRetry;
 use crate::select::LoadBalancePolicy;
 
 impl<N: Nexus, C: Clock> LogicalUnit<N, C> {
@@ -22,6 +23,12 @@ impl<N: Nexus, C: Clock> LogicalUnit<N, C> {
     /// Uses the best group of paths now, whatever the mode of failback.
     pub fn fail_back(&self) {
         self.unit().regroup(Chooser::ask);
+    }
+
+    /// Another answer to how long I/O waits when no path is usable. It counts for I/O that waits
+    /// as well: [`NoPathRetry::Fail`] ends it at once.
+    pub fn set_no_path_retry(&self, retry: NoPathRetry) {
+        self.unit().set_no_path_retry(retry);
     }
 
     /// Tells the policies something else of a path from the next command on. `false` when this

@@ -12,11 +12,13 @@ use crate::error::OutcomeCertainty;
 use crate::event::EventKind;
 use crate::identity::Difference;
 use crate::path::PathSettings;
+use crate::queueing::NoPathRetry;
 use crate::select::LoadBalancePolicy;
 use crate::signal::{Either, lock, race};
 use crate::testing::{DISK_BLOCKS, Disk, Executed, Executor, FakeNexus, Fate, TestClock};
 
 mod fence;
+mod outage;
 mod paths;
 mod random;
 
@@ -204,7 +206,7 @@ fn without_a_path_io_queues_and_goes_on_when_one_returns() {
 fn without_a_path_io_fails_in_the_end() {
     let bench = Bench::new(2);
     let unit = bench.assemble(Config {
-        no_path_timeout: Duration::from_secs(7),
+        no_path_retry: NoPathRetry::For(Duration::from_secs(7)),
         ..Config::default()
     });
     for path in &bench.paths {
@@ -217,10 +219,10 @@ fn without_a_path_io_fails_in_the_end() {
 }
 
 #[test]
-fn no_path_timeout_zero_and_closed_paths_fail_at_once() {
+fn no_path_retry_fail_and_closed_paths_fail_at_once() {
     let bench = Bench::new(1);
     let unit = bench.assemble(Config {
-        no_path_timeout: Duration::ZERO,
+        no_path_retry: NoPathRetry::Fail,
         ..Config::default()
     });
     bench.paths[0].cut();

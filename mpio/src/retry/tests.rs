@@ -289,27 +289,29 @@ fn silence_on_every_path_is_tried_again() {
 
 #[test]
 fn without_a_path_it_waits_so_long_and_no_longer() {
-    let config = Config {
-        no_path_timeout: Duration::from_secs(5),
-        ..Config::default()
-    };
-    let mut it = Attempt::new(Replay::Free, None, at(0), &config);
-    it.no_path(at(100), set(&[P]));
+    let patience = Some(Patience::Until(at(5_100)));
+    let mut it = attempt(Replay::Free);
+    it.no_path(at(100), set(&[P]), patience);
     assert_eq!(it.step(), Step::AwaitChange(at(5_100)));
     it.woken(at(3_000));
-    it.no_path(at(3_000), set(&[P]));
+    it.no_path(at(3_000), set(&[P]), patience);
     assert_eq!(it.step(), Step::AwaitChange(at(5_100)));
     it.woken(at(5_100));
-    it.no_path(at(5_100), set(&[P]));
+    it.no_path(at(5_100), set(&[P]), patience);
     assert_eq!(done(it), Err(IoErrorKind::NoPath));
+}
 
-    let config = Config {
-        no_path_timeout: Duration::ZERO,
-        ..Config::default()
-    };
-    let mut it = Attempt::new(Replay::Free, None, at(0), &config);
-    it.no_path(at(0), set(&[P]));
-    assert_eq!(done(it), Err(IoErrorKind::NoPath));
+#[test]
+fn time_without_any_path_does_not_count_towards_the_deadline() {
+    let mut it = attempt(Replay::Free);
+    it.no_path(at(10_000), set(&[P]), Some(Patience::Endless));
+    it.postpone(Duration::from_secs(300));
+    it.woken(at(310_000));
+    it.sending(P);
+    it.completed(at(310_001), P, lost());
+    // 60 s of its own, of which 10 are gone.
+    it.no_path(at(310_001), set(&[P]), None);
+    assert_eq!(it.step(), Step::AwaitChange(at(360_000)));
 }
 
 #[test]
@@ -319,12 +321,12 @@ fn a_unit_that_is_gone_on_every_path_is_gone() {
     it.sending(P);
     let aftermath = it.completed(at(1), P, gone());
     assert_eq!(aftermath.trouble, Some(Trouble::Unusable));
-    it.no_path(at(1), set(&[P, Q]));
+    it.no_path(at(1), set(&[P, Q]), None);
     assert_eq!(it.step(), Step::AwaitChange(at(60_000)));
     it.woken(at(2));
     it.sending(Q);
     it.completed(at(3), Q, gone());
-    it.no_path(at(3), set(&[P, Q]));
+    it.no_path(at(3), set(&[P, Q]), None);
     assert_eq!(done(it), Err(IoErrorKind::NoLogicalUnit));
 }
 
@@ -356,10 +358,10 @@ fn a_held_range_is_waited_for_until_the_deadline() {
     it.range_held(at(5), true, None);
     assert_eq!(done(it), Err(IoErrorKind::RangeHeld));
     let mut it = attempt(Replay::AfterFence);
-    it.range_held(at(5), false, Some(at(900)));
+    it.range_held(at(5), false, Some(Patience::Until(at(900))));
     assert_eq!(it.step(), Step::AwaitChange(at(900)));
     it.woken(at(900));
-    it.range_held(at(900), false, Some(at(900)));
+    it.range_held(at(900), false, Some(Patience::Until(at(900))));
     assert_eq!(done(it), Err(IoErrorKind::RangeHeld));
 }
 

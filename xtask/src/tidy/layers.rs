@@ -33,7 +33,7 @@ const LAYERS: &[Layers] = &[
         crate_dir: "mpio",
         rows: &[
             &["clock", "history", "identity", "signal", "stats"],
-            &["path"],
+            &["path", "queueing"],
             &["alua", "failback", "select"],
             &["classify", "config", "error"],
             &["event", "fence"],

@@ -89,7 +89,7 @@ fn a_write_that_cannot_be_fenced_ends_unknown_at_its_deadline() {
 fn without_any_path_an_uncertain_write_waits_no_longer_than_others() {
     let bench = Bench::new(1);
     let unit = bench.assemble(Config {
-        no_path_timeout: Duration::from_secs(7),
+        no_path_retry: NoPathRetry::For(Duration::from_secs(7)),
         ..Config::default()
     });
     bench.script(0, &[GHOST]);
