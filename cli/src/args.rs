@@ -183,15 +183,20 @@ pub(crate) enum Workload {
     RandRead,
     /// Random writes; overwrites the data.
     RandWrite,
+    /// Random reads and writes, mixed as `--mix` says; overwrites the data.
+    RandRw,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct BenchArgs {
     #[command(flatten)]
     pub(crate) unit: UnitArgs,
-    /// Access pattern; write and randwrite OVERWRITE the logical unit.
+    /// Access pattern; write, randwrite and randrw OVERWRITE the logical unit.
     #[arg(long, value_enum, default_value = "randread")]
     pub(crate) rw: Workload,
+    /// Reads of 100 I/Os in randrw.
+    #[arg(long, value_name = "PERCENT", default_value = "70", value_parser = clap::value_parser!(u8).range(0..=100))]
+    pub(crate) mix: u8,
     /// Bytes per I/O.
     #[arg(long, value_name = "N", value_parser = parse_size, default_value = "4k")]
     pub(crate) bs: u64,
@@ -201,6 +206,9 @@ pub(crate) struct BenchArgs {
     /// How long.
     #[arg(long, value_name = "SECONDS", value_parser = parse_duration, default_value = "5")]
     pub(crate) time: Duration,
+    /// Worker threads of the runtime; 1 is one thread for everything, without handing over.
+    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub(crate) threads: u8,
 }
 
 /// CHAP algorithms by name.

@@ -49,10 +49,7 @@ fn main() {
 }
 
 fn run(cli: Cli) -> anyhow::Result<()> {
-    // One thread: caller and drivers share it, which saves a wake-up across threads per I/O.
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
+    let runtime = runtime(&cli.verb)?;
     let result = runtime.block_on(async {
         let context = Context {
             output: cli.output,
@@ -71,6 +68,19 @@ fn run(cli: Cli) -> anyhow::Result<()> {
     });
     runtime.shutdown_background();
     result
+}
+
+/// One thread: caller and drivers share it, which saves a wake-up across threads per I/O. Only
+/// `bench` may be asked to show what more of them do.
+fn runtime(verb: &Verb) -> std::io::Result<tokio::runtime::Runtime> {
+    use tokio::runtime::Builder;
+    match verb {
+        Verb::Bench(args) if args.threads > 1 => Builder::new_multi_thread()
+            .worker_threads(args.threads.into())
+            .enable_all()
+            .build(),
+        _ => Builder::new_current_thread().enable_all().build(),
+    }
 }
 
 /// Lets the crates below tell what they do: `-v` logins, sessions and paths, `-vv` every PDU,

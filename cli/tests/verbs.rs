@@ -391,7 +391,13 @@ fn a_copy_can_go_to_a_pipe() {
 fn bench_gives_the_numbers_scripts_read() {
     let target = Embedded::start(Config::default(), 2);
     let cli = Cli::new();
-    for rw in ["read", "randread", "write", "randwrite"] {
+    for (rw, threads) in [
+        ("read", "1"),
+        ("randread", "2"),
+        ("write", "1"),
+        ("randwrite", "2"),
+        ("randrw", "1"),
+    ] {
         let args = [
             "bench",
             &target.url(0),
@@ -404,6 +410,8 @@ fn bench_gives_the_numbers_scripts_read() {
             "8",
             "--time",
             "300ms",
+            "--threads",
+            threads,
             "--policy",
             "round-robin",
         ]
@@ -442,6 +450,9 @@ fn bench_gives_the_numbers_scripts_read() {
         .text(0);
     assert!(text.contains("IOPS") && text.contains("p99.9"), "{text}");
     cli.run(["bench", &target.url(0), "--bs", "1000"]).fails(2);
+    cli.run(["bench", &target.url(0), "--mix", "101"]).fails(2);
+    cli.run(["bench", &target.url(0), "--threads", "0"])
+        .fails(2);
     cli.run(["bench", &target.url(0), "--bs", "1G"]).fails(2);
     target.assert_logged_out();
 }

@@ -80,6 +80,8 @@ async fn measure(
 /// What the workers share.
 struct Load {
     workload: Workload,
+    /// Reads of 100 I/Os when they are mixed.
+    mix: u8,
     bytes: u64,
     /// Number of I/O-sized slots on the unit.
     slots: u64,
@@ -119,6 +121,7 @@ impl Load {
         };
         Ok(Self {
             workload: args.rw,
+            mix: args.mix,
             bytes: args.bs,
             slots: capacity / args.bs,
             next: AtomicU64::new(0),
@@ -133,13 +136,18 @@ impl Load {
             Workload::Read | Workload::Write => {
                 self.next.fetch_add(1, Ordering::Relaxed) % self.slots
             }
-            Workload::RandRead | Workload::RandWrite => random.u64(..self.slots),
+            Workload::RandRead | Workload::RandWrite | Workload::RandRw => random.u64(..self.slots),
         };
         slot * self.bytes
     }
 
-    const fn writes(&self) -> bool {
-        matches!(self.workload, Workload::Write | Workload::RandWrite)
+    /// Whether the next I/O is a write.
+    fn next_writes(&self, random: &mut fastrand::Rng) -> bool {
+        match self.workload {
+            Workload::Read | Workload::RandRead => false,
+            Workload::Write | Workload::RandWrite => true,
+            Workload::RandRw => random.u8(..100) >= self.mix,
+        }
     }
 
     fn count(&self, latency: Duration, result: Result<(), IoError>) {
@@ -187,15 +195,16 @@ async fn work(load: Arc<Load>, unit: LogicalUnit, seed: u64) {
     let mut random = fastrand::Rng::with_seed(seed);
     let mut buf = IoBuf::zeroed(as_usize(load.bytes));
     let mut payload = Bytes::new();
-    if load.writes() {
+    if !matches!(load.workload, Workload::Read | Workload::RandRead) {
         // Content that neither compression nor deduplication makes cheap.
-        random.fill(buf.as_mut_slice());
-        payload = std::mem::take(&mut buf).freeze();
+        let mut content = IoBuf::zeroed(as_usize(load.bytes));
+        random.fill(content.as_mut_slice());
+        payload = content.freeze();
     }
     let mut begun = Instant::now();
     while !load.stop.load(Ordering::Relaxed) {
         let offset = load.next_offset(&mut random);
-        let result = if load.writes() {
+        let result = if load.next_writes(&mut random) {
             unit.write_at(offset, payload.clone()).await
         } else {
             let (result, returned) = unit.read_at(offset, buf).await;
