@@ -4,7 +4,10 @@
  * can run, the bench runs both, so that this loop is seen not to make libiscsi slower. Reads go
  * into the caller's buffers (iov), which saves libiscsi an allocation per command.
  *
- * usage: libiscsi_loop URL randread|randwrite BYTES DEPTH SECONDS [header-digest]
+ * With "logins" it logs in and out in sequence instead, and counts the time of logging in.
+ *
+ * usage: libiscsi_loop URL randread|randwrite|randrw BYTES DEPTH SECONDS [header-digest]
+ *        libiscsi_loop URL logins COUNT
  */
 #include <poll.h>
 #include <stdint.h>
@@ -17,7 +20,7 @@
 #include <iscsi/scsi-lowlevel.h>
 
 static struct iscsi_context *iscsi;
-static int lun, writes, stopped, in_flight, block_size;
+static int lun, reads_of_100, stopped, in_flight, block_size;
 static uint32_t bytes;
 static uint64_t places, done, seed = 88172645463325252ull;
 
@@ -102,7 +105,7 @@ static void submit(struct io *io)
 	seed ^= seed << 17;
 	lba = seed % places * (bytes / block_size);
 	io->begun = now_ns();
-	if (writes)
+	if ((int)((seed >> 32) % 100) >= reads_of_100)
 		task = iscsi_write16_task(iscsi, lun, lba, io->buffer, bytes, block_size,
 					  0, 0, 0, 0, 0, completed, io);
 	else
@@ -121,6 +124,35 @@ static void serve(int timeout_ms)
 		die("the connection broke");
 }
 
+static int logins(const char *address, int count)
+{
+	uint64_t begun = now_ns(), spent = 0;
+	int i;
+
+	for (i = 0; i < count; i++) {
+		struct iscsi_url *url;
+		uint64_t login_begun = now_ns();
+
+		iscsi = iscsi_create_context("iqn.2026-01.org.example:libiscsi-loop");
+		if (!iscsi || !(url = iscsi_parse_full_url(iscsi, address)))
+			die("cannot parse the URL");
+		iscsi_set_targetname(iscsi, url->target);
+		iscsi_set_session_type(iscsi, ISCSI_SESSION_NORMAL);
+		/* Not iscsi_full_connect: that sends TEST UNIT READY, too. */
+		if (iscsi_connect_sync(iscsi, url->portal) != 0 || iscsi_login_sync(iscsi) != 0)
+			die("cannot log in");
+		spent += now_ns() - login_begun;
+		iscsi_destroy_url(url);
+		if (iscsi_logout_sync(iscsi) != 0)
+			die("cannot log out");
+		iscsi_destroy_context(iscsi);
+		iscsi = NULL;
+	}
+	printf("{\"logins_per_second\": %f, \"logins_with_logout_per_second\": %f}\n",
+	       count * 1e9 / spent, count * 1e9 / (now_ns() - begun));
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
 	struct iscsi_url *url;
@@ -130,9 +162,11 @@ int main(int argc, char **argv)
 	double cpu, seconds;
 	int depth, i;
 
+	if (argc == 4 && !strcmp(argv[2], "logins"))
+		return logins(argv[1], atoi(argv[3]));
 	if (argc < 6)
-		die("usage: URL randread|randwrite BYTES DEPTH SECONDS [header-digest]");
-	writes = !strcmp(argv[2], "randwrite");
+		die("usage: URL randread|randwrite|randrw BYTES DEPTH SECONDS [header-digest]");
+	reads_of_100 = !strcmp(argv[2], "randread") ? 100 : !strcmp(argv[2], "randwrite") ? 0 : 70;
 	bytes = atoi(argv[3]);
 	depth = atoi(argv[4]);
 	iscsi = iscsi_create_context("iqn.2026-01.org.example:libiscsi-loop");

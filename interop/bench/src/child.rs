@@ -10,9 +10,11 @@ use anyhow::{Context as _, Result, bail, ensure};
 use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 
 /// Core of the initiator.
-pub(crate) const INITIATOR_CORE: u8 = 0;
+pub(crate) const INITIATOR_CORE: &str = "0";
 /// Core of the target.
-pub(crate) const TARGET_CORE: u8 = 1;
+pub(crate) const TARGET_CORE: &str = "1";
+/// Both.
+pub(crate) const ALL_CORES: &str = "0,1";
 
 /// How often a running process is looked at for its memory.
 const LOOK: Duration = Duration::from_millis(20);
@@ -35,10 +37,10 @@ pub(crate) fn use_realtime() {
     REALTIME.store(true, Ordering::Relaxed);
 }
 
-/// Prepares `program` to run on one core.
-pub(crate) fn pinned(core: u8, program: &str) -> Command {
+/// Prepares `program` to run on these cores, as `taskset` names them.
+pub(crate) fn pinned(cores: &str, program: &str) -> Command {
     let mut command = Command::new("taskset");
-    command.arg("-c").arg(core.to_string());
+    command.args(["-c", cores]);
     if REALTIME.load(Ordering::Relaxed) {
         command.args(["chrt", "--fifo", "5"]);
     }

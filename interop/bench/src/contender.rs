@@ -6,8 +6,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
-use crate::child::{self, INITIATOR_CORE, pinned};
-use crate::matrix::{Cell, Server};
+use crate::child::{self, ALL_CORES, INITIATOR_CORE, pinned};
+use crate::matrix::{Cell, Digests, Load, READS_OF_100, Server};
 use crate::measure::Outcome;
 use crate::tools::Tools;
 
@@ -19,6 +19,10 @@ pub(crate) enum Contender {
     Ours,
     /// `iscsi bench` over one path, beside a run over two.
     OurOnePath,
+    /// `iscsi bench` on one thread, beside a run on several.
+    OurOneThread,
+    /// `iscsi bench` without digests, beside a run with them.
+    OurNoDigests,
     /// libiscsi's asynchronous interface in a small loop.
     Libiscsi,
     /// libiscsi's own load generator.
@@ -56,16 +60,19 @@ impl Contender {
     /// Those that can run `cell`, in the order of a round.
     ///
     /// Debian's libiscsi has no data digests and no paths; `iscsi-perf` neither digests nor
-    /// writes.
+    /// writes. The limit has one connection.
     pub(crate) fn of(cell: &Cell) -> Vec<Self> {
         if cell.paths > 1 {
             return vec![Self::Ours, Self::OurOnePath];
+        }
+        if cell.threads > 1 {
+            return vec![Self::Ours, Self::OurOneThread];
         }
         let mut all = vec![Self::Ours];
         if !cell.digests.data() {
             all.push(Self::Libiscsi);
         }
-        if !cell.digests.header() && !cell.write && cell.server == Server::Null {
+        if !cell.digests.header() && cell.load == Load::Read && cell.server == Server::Null {
             all.push(Self::IscsiPerf);
         }
         all.push(Self::Limit);
@@ -76,6 +83,8 @@ impl Contender {
         match self {
             Self::Ours => "ours",
             Self::OurOnePath => "ours, 1 path",
+            Self::OurOneThread => "ours, 1 thread",
+            Self::OurNoDigests => "ours, no digests",
             Self::Libiscsi => "libiscsi",
             Self::IscsiPerf => "iscsi-perf",
             Self::Limit => "limit",
@@ -94,13 +103,15 @@ impl Contender {
         seconds: f64,
     ) -> Result<Run> {
         let mut command = match self {
-            Self::Ours => ours(tools, place, cell, usize::from(cell.paths), seconds),
-            Self::OurOnePath => ours(tools, place, cell, 1, seconds),
+            Self::Ours => ours(tools, place, cell, seconds),
+            Self::OurOnePath => ours(tools, place, &cell.paths(1), seconds),
+            Self::OurOneThread => ours(tools, place, &cell.threads(1), seconds),
+            Self::OurNoDigests => ours(tools, place, &cell.digests(Digests::None), seconds),
             Self::Libiscsi => {
                 let mut command = pinned(INITIATOR_CORE, &tools.libiscsi_loop);
                 command
                     .arg(place.url(place.first()?))
-                    .arg(cell.rw())
+                    .arg(cell.load.name())
                     .arg(cell.bytes.to_string())
                     .arg(cell.depth.to_string())
                     .arg(seconds.to_string());
@@ -136,18 +147,26 @@ impl Contender {
     }
 }
 
-fn ours(tools: &Tools, place: &Place, cell: &Cell, paths: usize, seconds: f64) -> Command {
-    let mut command = pinned(INITIATOR_CORE, &tools.iscsi);
+fn ours(tools: &Tools, place: &Place, cell: &Cell, seconds: f64) -> Command {
+    // Several threads run where an application's would: wherever the scheduler puts them.
+    let core = if cell.threads > 1 {
+        ALL_CORES
+    } else {
+        INITIATOR_CORE
+    };
+    let mut command = pinned(core, &tools.iscsi);
     command.arg("bench");
-    for portal in place.portals.iter().take(paths) {
+    for portal in place.portals.iter().take(cell.paths.into()) {
         command.arg(place.url(portal));
     }
     command
         .args(["--initiator-name", "iqn.2026-01.org.example:bench"])
-        .args(["--rw", cell.rw()])
+        .args(["--rw", cell.load.name()])
         .args(["--bs", &cell.bytes.to_string()])
         .args(["--qd", &cell.depth.to_string()])
         .args(["--time", &format!("{}ms", (seconds * 1000.0).round())])
+        .args(["--mix", &READS_OF_100.to_string()])
+        .args(["--threads", &cell.threads.to_string()])
         .arg("--json");
     if cell.digests.header() {
         command.args(["-k", "HeaderDigest=CRC32C"]);
@@ -164,7 +183,7 @@ fn limit(tools: &Tools, place: &Place, cell: &Cell, seconds: f64) -> Result<Comm
         .args(["limit", "--portal", place.first()?])
         .args(["--target", place.target])
         .args(["--lun", &place.lun.to_string()])
-        .args(["--rw", cell.rw()])
+        .args(["--rw", cell.load.name()])
         .args(["--bs", &cell.bytes.to_string()])
         .args(["--qd", &cell.depth.to_string()])
         .args(["--time", &seconds.to_string()]);

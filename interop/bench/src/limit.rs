@@ -11,10 +11,11 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use clap::{Args, ValueEnum};
+use clap::Args;
 
 use crate::frames::{Frames, Step};
 use crate::gather::{Data, Gather, Shared};
+use crate::matrix::{Load, READS_OF_100};
 use crate::measure::{Meter, Outcome};
 use crate::pdu::{
     BHS_BYTES, Bhs, FINAL, NO_TAG, data_bytes, get32, opcode, pairs, put32, request, response, text,
@@ -47,7 +48,7 @@ pub(crate) struct LimitArgs {
     #[arg(long, default_value_t = 0)]
     lun: u8,
     #[arg(long, value_enum, default_value = "randread")]
-    rw: Direction,
+    rw: Load,
     /// Bytes per I/O.
     #[arg(long, default_value_t = 4096)]
     bs: usize,
@@ -61,15 +62,6 @@ pub(crate) struct LimitArgs {
     header_digest: bool,
     #[arg(long)]
     data_digest: bool,
-}
-
-/// Reads or writes, at random.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Direction {
-    #[value(name = "randread")]
-    Read,
-    #[value(name = "randwrite")]
-    Write,
 }
 
 /// Runs the load.
@@ -107,6 +99,8 @@ struct Limit<'a> {
     places: u64,
     random: fastrand::Rng,
     payloads: Vec<Vec<u8>>,
+    /// Whether the I/O of a tag is a write.
+    writes: Vec<bool>,
     /// Bytes of Data-In per tag.
     received: Vec<usize>,
     begun: Vec<Instant>,
@@ -121,7 +115,7 @@ impl<'a> Limit<'a> {
         let depth = usize::from(args.qd);
         let mut random = fastrand::Rng::with_seed(7);
         let mut payloads = Vec::new();
-        if args.rw == Direction::Write {
+        if args.rw != Load::Read {
             payloads.resize(depth, vec![0; args.bs]);
             payloads.iter_mut().for_each(|payload| random.fill(payload));
         }
@@ -141,6 +135,7 @@ impl<'a> Limit<'a> {
             places: 1,
             random,
             payloads,
+            writes: vec![false; depth],
             received: vec![0; depth],
             begun: vec![Instant::now(); depth],
         })
@@ -300,7 +295,14 @@ impl<'a> Limit<'a> {
     }
 
     fn push_io(&mut self, tag: u32) -> Result<()> {
-        let write = self.args.rw == Direction::Write;
+        let write = match self.args.rw {
+            Load::Read => false,
+            Load::Write => true,
+            Load::Mixed => self.random.u8(..100) >= READS_OF_100,
+        };
+        if let Some(writes) = self.writes.get_mut(tag as usize) {
+            *writes = write;
+        }
         let lba = self.random.u64(..self.places) * u64::from(self.blocks_per_io);
         let bytes = self.args.bs;
         let first = bytes.min(self.first_burst_bytes);
@@ -393,10 +395,8 @@ impl<'a> Limit<'a> {
             }
             ensure!(bhs[3] == 0, "SCSI status {:#04x}", bhs[3]);
             if let Some(received) = self.received.get_mut(tag as usize) {
-                let expected = match self.args.rw {
-                    Direction::Read => self.args.bs,
-                    Direction::Write => 0,
-                };
+                let write = self.writes.get(tag as usize).copied().unwrap_or_default();
+                let expected = if write { 0 } else { self.args.bs };
                 ensure!(*received == expected, "{received} of {expected} bytes came");
                 *received = 0;
             }

@@ -1,14 +1,19 @@
 //! The bench: our initiator beside libiscsi and beside what TCP allows.
 //!
-//! `cargo run --release -p iscsi-bench -- --quick` for a minute's worth, without `--quick` for the
-//! whole matrix. Without a subcommand it is the runner; the subcommands are the parts that the
-//! runner starts in processes of their own, and can be used by hand.
+//! `cargo run --release -p iscsi-bench` measures what the goals need and says which are met,
+//! `-- --matrix` measures everything, `-- --smoke` shows in a minute that all of it works.
+//! `docs/performance.md` says how it is measured. Without a subcommand it is the runner; the
+//! subcommands are the parts that the runner starts in processes of their own, and can be used by
+//! hand.
 
 mod child;
 mod contender;
+mod docs;
 mod frames;
 mod gather;
+mod goals;
 mod limit;
+mod markdown;
 mod matrix;
 mod measure;
 mod null;
@@ -19,6 +24,7 @@ mod servers;
 mod sessions;
 mod svg;
 mod tools;
+mod verify;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -44,6 +50,8 @@ enum Part {
     Limit(limit::LimitArgs),
     /// Login rate and memory per session.
     Sessions(sessions::SessionsArgs),
+    /// A mixed load with every byte checked.
+    Verify(verify::VerifyArgs),
 }
 
 #[expect(clippy::print_stdout, reason = "a result")]
@@ -57,5 +65,6 @@ fn main() -> Result<()> {
             Ok(())
         }
         Some(Part::Sessions(args)) => sessions::run(&args),
+        Some(Part::Verify(args)) => verify::run(&args),
     }
 }

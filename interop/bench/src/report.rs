@@ -1,4 +1,4 @@
-//! Medians with their spread, ratios, and the table and JSON made of them.
+//! Medians with their spread, ratios, and the JSON and the lines made of them.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -6,7 +6,11 @@ use std::fmt::Write as _;
 use serde::{Deserialize, Serialize};
 
 use crate::contender::{Contender, Run};
+use crate::goals::Judged;
 use crate::matrix::Cell;
+use crate::runner::Profile;
+use crate::sessions::SessionSummary;
+use crate::verify::Verified;
 
 /// A figure over the rounds.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -39,6 +43,8 @@ pub(crate) struct Summary {
     pub(crate) cpu_us_per_io: Figure,
     pub(crate) p50_us: Option<Figure>,
     pub(crate) p99_us: Option<Figure>,
+    /// p99 divided by p50, run by run.
+    pub(crate) tail: Option<Figure>,
     /// Most memory resident, in KiB.
     pub(crate) peak_kib: Figure,
     pub(crate) errors: u64,
@@ -61,30 +67,40 @@ impl Summary {
             cpu_us_per_io: all(|run| run.outcome.cpu_us_per_io)?,
             p50_us: latency(|known| known.p50),
             p99_us: latency(|known| known.p99),
+            tail: latency(|known| known.p99 / known.p50),
             peak_kib: all(|run| run.peak_kib as f64)?,
             errors: runs.iter().map(|run| run.outcome.errors).sum(),
         })
     }
 }
 
-/// Ours divided by another's, by medians.
+/// Ours divided by another's: by medians, with the least and the greatest ratio of one round.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct Ratio {
-    pub(crate) iops: f64,
-    pub(crate) cpu_us_per_io: f64,
-    pub(crate) p50_us: Option<f64>,
-    pub(crate) p99_us: Option<f64>,
+    pub(crate) iops: Figure,
+    pub(crate) cpu_us_per_io: Figure,
+    pub(crate) p50_us: Option<Figure>,
+    pub(crate) p99_us: Option<Figure>,
 }
 
 impl Ratio {
-    fn of(ours: &Summary, other: &Summary) -> Self {
-        let by = |ours: Figure, other: Figure| ours.median / other.median;
-        Self {
-            iops: by(ours.iops, other.iops),
-            cpu_us_per_io: by(ours.cpu_us_per_io, other.cpu_us_per_io),
-            p50_us: ours.p50_us.zip(other.p50_us).map(|(a, b)| by(a, b)),
-            p99_us: ours.p99_us.zip(other.p99_us).map(|(a, b)| by(a, b)),
-        }
+    fn of(ours: &[Run], other: &[Run]) -> Option<Self> {
+        let by = |value: fn(&Run) -> Option<f64>| {
+            let of = |runs: &[Run]| -> Vec<f64> { runs.iter().filter_map(value).collect() };
+            let (ours, other) = (of(ours), of(other));
+            let rounds = ours.iter().zip(&other).map(|(a, b)| a / b).collect();
+            let median = Figure::of(ours)?.median / Figure::of(other)?.median;
+            Some(Figure {
+                median,
+                ..Figure::of(rounds)?
+            })
+        };
+        Some(Self {
+            iops: by(|run| Some(run.outcome.iops))?,
+            cpu_us_per_io: by(|run| Some(run.outcome.cpu_us_per_io))?,
+            p50_us: by(|run| run.outcome.latency_us.map(|latency| latency.p50)),
+            p99_us: by(|run| run.outcome.latency_us.map(|latency| latency.p99)),
+        })
     }
 }
 
@@ -104,11 +120,11 @@ impl Row {
             .iter()
             .filter_map(|(contender, runs)| Some((*contender, Summary::of(runs)?)))
             .collect();
-        let ours = results.get(&Contender::Ours);
-        let ratios = results
+        let ours = runs.get(&Contender::Ours);
+        let ratios = runs
             .iter()
             .filter(|(contender, _)| **contender != Contender::Ours)
-            .filter_map(|(contender, other)| Some((*contender, Ratio::of(ours?, other))))
+            .filter_map(|(contender, other)| Some((*contender, Ratio::of(ours?, other)?)))
             .collect();
         Self {
             name: cell.name(),
@@ -133,13 +149,13 @@ impl Row {
                 .map_or_else(String::new, |ratio| {
                     format!(
                         "ours: {:.2}x IOPS, {:.2}x CPU",
-                        ratio.iops, ratio.cpu_us_per_io
+                        ratio.iops.median, ratio.cpu_us_per_io.median
                     )
                 });
             // Writing to a string cannot fail.
             let _ = writeln!(
                 text,
-                "  {:<13}{:>9.0} IOPS ({:.0}..{:.0}) {:>6.2} GB/s {:>8.2} us CPU ({:.2}..{:.2}) \
+                "  {:<16}{:>9.0} IOPS ({:.0}..{:.0}) {:>6.2} GB/s {:>8.2} us CPU ({:.2}..{:.2}) \
                  p50 {:>7} p99 {:>8} {:>6.1} MiB  {ratio}",
                 contender.name(),
                 iops.median,
@@ -154,27 +170,51 @@ impl Row {
                 result.peak_kib.median / 1024.0,
             );
             if result.errors > 0 {
-                let _ = writeln!(text, "  {:<13}{} ERRORS", "", result.errors);
+                let _ = writeln!(text, "  {:<16}{} ERRORS", "", result.errors);
             }
         }
         text
     }
 }
 
-/// Everything, as JSON.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Report {
+/// Where and when it was measured.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Circumstances {
+    /// The command line.
+    pub(crate) command: String,
+    /// Of our sources.
+    pub(crate) commit: String,
     pub(crate) machine: String,
+    pub(crate) libiscsi: String,
     pub(crate) load_before: String,
     pub(crate) load_after: String,
     pub(crate) rounds: u32,
     pub(crate) seconds: f64,
+}
+
+/// Everything, as JSON.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Report {
+    pub(crate) profile: Profile,
+    pub(crate) circumstances: Circumstances,
     pub(crate) rows: Vec<Row>,
+    pub(crate) sessions: Option<SessionSummary>,
+    /// What the run with checked data did; it fails the whole bench when data are wrong.
+    pub(crate) verified: Vec<Verified>,
+    pub(crate) goals: Vec<Judged>,
+}
+
+impl Report {
+    /// What came of `cell`.
+    pub(crate) fn row(&self, cell: &Cell) -> Option<&Row> {
+        self.rows.iter().find(|row| row.cell == *cell)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::measure::Outcome;
 
     #[test]
     fn medians_lie_between_the_ends() {
@@ -182,5 +222,25 @@ mod tests {
         assert_eq!(figure(&[3.0, 1.0, 2.0]), Some((1.0, 2.0, 3.0)));
         assert_eq!(figure(&[4.0, 1.0, 2.0, 3.0]), Some((1.0, 2.5, 4.0)));
         assert_eq!(figure(&[]), None);
+    }
+
+    #[test]
+    fn a_ratio_is_of_medians_and_its_spread_of_rounds() {
+        let run = |iops: f64| Run {
+            outcome: Outcome {
+                iops,
+                bytes_per_second: 0.0,
+                cpu_us_per_io: 2.0,
+                latency_us: None,
+                errors: 0,
+            },
+            peak_kib: 1,
+        };
+        let ours = [30.0, 60.0, 40.0].map(run);
+        let other = [10.0, 30.0, 20.0].map(run);
+        let ratio = Ratio::of(&ours, &other).unwrap();
+        let Figure { median, min, max } = ratio.iops;
+        assert_eq!((min, median, max), (2.0, 2.0, 3.0));
+        assert!(ratio.p50_us.is_none());
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::TcpListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -10,12 +10,16 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::child::{Running, TARGET_CORE, pinned};
 use crate::contender::Place;
+use crate::matrix::Digests;
 use crate::null;
 use crate::tools::Tools;
 
 const TGT_TARGET: &str = "iqn.2026-01.org.example:tgt";
 /// A control number that no other tgtd of this machine is likely to have.
-const TGT_CONTROL: &str = "4273";
+fn tgt_control() -> String {
+    (10_000 + std::process::id() % 20_000).to_string()
+}
+
 const TGT_BYTES: usize = 256 << 20;
 
 /// A running target; ends when dropped.
@@ -59,7 +63,33 @@ impl Target {
         })
     }
 
-    /// tgtd with a file in memory.
+    /// The file in which it stores.
+    ///
+    /// # Errors
+    /// It stores nothing.
+    pub(crate) fn image(&self) -> Result<&Path> {
+        self.image
+            .as_deref()
+            .context("a target that stores nothing")
+    }
+
+    /// Has tgtd insist on these digests.
+    ///
+    /// # Errors
+    /// It is not tgtd.
+    pub(crate) fn demand(&self, digests: Digests) -> Result<()> {
+        let value = |on| if on { "CRC32C" } else { "None" };
+        let update = ["--op", "update", "--mode", "target", "--tid", "1"];
+        for (name, on) in [
+            ("HeaderDigest", digests.header()),
+            ("DataDigest", digests.data()),
+        ] {
+            admin(&[&update[..], &["--name", name, "--value", value(on)]].concat())?;
+        }
+        Ok(())
+    }
+
+    /// tgtd with a file in memory and two portals.
     ///
     /// # Errors
     /// It does not start, for want of root for example.
@@ -69,18 +99,25 @@ impl Target {
         let mut content = vec![0; TGT_BYTES];
         fastrand::Rng::with_seed(3).fill(&mut content);
         fs::write(&image, &content)?;
-        // Free now; who takes it meanwhile makes tgtd fail, and that is told.
-        let portal = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+        // Free now; who takes one meanwhile makes tgtd fail, and that is told.
+        let free = [
+            TcpListener::bind("127.0.0.1:0")?,
+            TcpListener::bind("127.0.0.1:0")?,
+        ];
+        let mut portals = Vec::new();
+        for listener in free {
+            portals.push(listener.local_addr()?.to_string());
+        }
         let mut command = pinned(TARGET_CORE, "tgtd");
-        let address = format!("portal={portal}");
+        let address = format!("portal={}", portals.join(",portal="));
         command
             .env("PATH", PATH)
-            .args(["-f", "-C", TGT_CONTROL, "--iscsi", &address])
+            .args(["-f", "-C", &tgt_control(), "--iscsi", &address])
             .stdout(Stdio::null())
             .stderr(Stdio::null());
         let target = Self {
             place: Place {
-                portals: vec![portal.to_string()],
+                portals,
                 target: TGT_TARGET,
                 lun: 1,
             },
@@ -119,7 +156,7 @@ fn admin_in_time(words: &[&str]) -> Result<()> {
 fn admin(words: &[&str]) -> Result<()> {
     let output = Command::new("tgtadm")
         .env("PATH", PATH)
-        .args(["-C", TGT_CONTROL, "--lld", "iscsi"])
+        .args(["-C", &tgt_control(), "--lld", "iscsi"])
         .args(words)
         .output()
         .context("starting tgtadm")?;

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::contender::Contender;
-use crate::matrix::{Digests, Server};
+use crate::matrix::{Digests, Load, Server};
 use crate::report::{Report, Summary};
 
 const WIDTH: f64 = 380.0;
@@ -41,15 +41,21 @@ pub(crate) fn draw(report: &Report) -> String {
     let iops: Value = |result| result.iops.median / 1e3;
     let cpu: Value = |result| result.cpu_us_per_io.median;
     let panels = [
-        (0.0, 0.0, false, "4 KiB reads, 1000 IOPS", iops),
-        (1.0, 0.0, true, "4 KiB writes, 1000 IOPS", iops),
-        (0.0, 1.0, false, "4 KiB reads, CPU per I/O in µs", cpu),
-        (1.0, 1.0, true, "4 KiB writes, CPU per I/O in µs", cpu),
+        (0.0, 0.0, Load::Read, "4 KiB reads, 1000 IOPS", iops),
+        (1.0, 0.0, Load::Write, "4 KiB writes, 1000 IOPS", iops),
+        (0.0, 1.0, Load::Read, "4 KiB reads, CPU per I/O in µs", cpu),
+        (
+            1.0,
+            1.0,
+            Load::Write,
+            "4 KiB writes, CPU per I/O in µs",
+            cpu,
+        ),
     ];
-    for (column, line, write, title, value) in panels {
+    for (column, line, load, title, value) in panels {
         let left = MARGIN + column * (WIDTH + MARGIN);
         let top = MARGIN + line * (HEIGHT + MARGIN);
-        panel(&mut svg, report, (left, top), write, title, value);
+        panel(&mut svg, report, (left, top), load, title, value);
     }
     svg.push_str("</svg>\n");
     svg
@@ -59,7 +65,7 @@ fn panel(
     svg: &mut String,
     report: &Report,
     (left, top): (f64, f64),
-    write: bool,
+    load: Load,
     title: &str,
     value: Value,
 ) {
@@ -67,8 +73,9 @@ fn panel(
         let rows = report.rows.iter().filter(|row| {
             let cell = row.cell;
             cell.server == Server::Null
-                && cell.write == write
-                && (cell.bytes, cell.paths, cell.digests) == (4096, 1, Digests::None)
+                && cell.load == load
+                && (cell.bytes, cell.paths, cell.threads, cell.digests)
+                    == (4096, 1, 1, Digests::None)
         });
         rows.filter_map(|row| {
             let result = row.results.get(&contender)?;
