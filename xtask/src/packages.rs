@@ -8,7 +8,7 @@ use crate::process::{output, run, succeeds};
 
 /// Name of the package and what it is for. The libraries and the `iscsi` command need none of
 /// them.
-const PACKAGES: [(&str, &str); 13] = [
+const PACKAGES: [(&str, &str); 15] = [
     ("g++", "compiles libFuzzer's runtime"),
     ("tgt", "the target tgtd"),
     ("istgt", "the target istgt"),
@@ -16,6 +16,8 @@ const PACKAGES: [(&str, &str); 13] = [
         "libiscsi-bin",
         "foreign initiator tools, for our own target",
     ),
+    ("libiscsi-dev", "its header files, for the bench's load over it"),
+    ("valgrind", "counts instructions"),
     ("sg3-utils", "independent decoders of SCSI data"),
     ("tshark", "independent dissector of recorded sessions"),
     (

@@ -73,6 +73,11 @@ const STEPS: &[Step] = &[
         run: || fuzz::run(&fuzz::Options::default()),
     },
     Step {
+        name: "bench",
+        purpose: "every part of the bench for a moment; no figure is judged",
+        run: || cargo("run --release --quiet -p iscsi-bench -- --smoke"),
+    },
+    Step {
         name: "interop",
         purpose: "real targets, foreign initiators",
         run: || cargo("test -p iscsi-interop --quiet -- --ignored --test-threads=4"),
