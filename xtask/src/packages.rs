@@ -16,7 +16,10 @@ const PACKAGES: [(&str, &str); 15] = [
         "libiscsi-bin",
         "foreign initiator tools, for our own target",
     ),
-    ("libiscsi-dev", "its header files, for the bench's load over it"),
+    (
+        "libiscsi-dev",
+        "its header files, for the bench's load over it",
+    ),
     ("valgrind", "counts instructions"),
     ("sg3-utils", "independent decoders of SCSI data"),
     ("tshark", "independent dissector of recorded sessions"),
