@@ -4,10 +4,12 @@
 //! here knows login stages beyond what a key's row says about them.
 
 pub mod codec;
+pub mod exchange;
 pub mod keys;
 pub mod negotiate;
 mod offer;
 pub mod params;
+pub mod renegotiate;
 #[cfg(test)]
 mod tests;
 mod value;

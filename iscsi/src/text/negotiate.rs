@@ -16,9 +16,9 @@ use super::params::{ConnectionParams, NegotiatedKey, SessionParams, TaskReportin
 use super::value::{Value, known_members};
 use crate::name::PortalGroupTag;
 
-const REJECT: &str = "Reject";
-const NOT_UNDERSTOOD: &str = "NotUnderstood";
-const IRRELEVANT: &str = "Irrelevant";
+pub(super) const REJECT: &str = "Reject";
+pub(super) const NOT_UNDERSTOOD: &str = "NotUnderstood";
+pub(super) const IRRELEVANT: &str = "Irrelevant";
 
 /// What a session is for (RFC 7143 §13.21).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,7 +82,7 @@ pub enum NegotiationError {
         value: String,
     },
     /// A key came twice.
-    #[error("the target sent {key} twice in one login (RFC 7143 §6.3)")]
+    #[error("the target sent {key} twice in one negotiation (RFC 7143 §6.3, §6.4)")]
     Repeated {
         /// The key's name.
         key: String,
@@ -516,7 +516,7 @@ impl Negotiation {
     }
 }
 
-fn is_reserved(text: &str) -> bool {
+pub(super) fn is_reserved(text: &str) -> bool {
     matches!(text, REJECT | NOT_UNDERSTOOD | IRRELEVANT)
 }
 
