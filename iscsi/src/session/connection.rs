@@ -11,6 +11,7 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use super::control::{Control, Ping};
+use super::state::ConnectionState;
 use super::task::TaskKey;
 use crate::name::{Cid, Portal};
 use crate::serial::StatSn;
@@ -19,27 +20,6 @@ use crate::text::ConnectionParams;
 /// Answers to a target's pings that may wait at once; a target that asks faster than it reads
 /// gets only the newest answered.
 const REPLIES_MAX: usize = 32;
-
-/// Where a connection stands: the states of an initiator in RFC 7143 §8.1.3.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
-#[non_exhaustive]
-pub enum ConnectionState {
-    /// S1: there is none.
-    #[default]
-    Free,
-    /// S2: a TCP connection is being opened.
-    TransportWait,
-    /// S4: in the login phase.
-    InLogin,
-    /// S5: in full feature phase.
-    LoggedIn,
-    /// S6: a Logout has been sent; no other request may follow it.
-    InLogout,
-    /// S7: the target asked for a logout, which is not sent yet.
-    LogoutRequested,
-    /// S8: the transport is gone, and what it carried is being cleaned up.
-    CleanupWait,
-}
 
 /// One connection.
 #[derive(Debug)]

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use scsi::Lun;
 
 use super::Session;
-use super::connection::ConnectionState;
+use super::state::ConnectionState;
 use super::task::{CONTROL_INDEX, TaskKey};
 use crate::name::Cid;
 use crate::serial::{CmdSn, DataSn, StatSn};

@@ -48,11 +48,11 @@ use std::time::{Duration, Instant};
 use scsi::{Incarnation, NexusState};
 
 pub use self::config::{Backoff, Keepalive, SessionConfig, Timeouts};
-pub use self::connection::ConnectionState;
 pub use self::error::{CloseReason, LossReason, ProtocolError, R2tFault};
 pub use self::event::{Action, Event};
 pub use self::read::Loan;
 pub use self::snapshot::SessionSnapshot;
+pub use self::state::ConnectionState;
 pub use self::stats::SessionStats;
 pub use self::task::TaskKey;
 

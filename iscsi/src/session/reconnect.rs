@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 
 use scsi::Incarnation;
 
-use super::connection::ConnectionState;
 use super::error::{CloseReason, LossReason};
 use super::event::{Action, Event};
 use super::logout::Logout;
+use super::state::ConnectionState;
 use super::window::CommandWindow;
 use super::{After, FAR, Phase, Session, later};
 use crate::login::{

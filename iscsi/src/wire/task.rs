@@ -121,6 +121,9 @@ pub struct TaskResponse {
     /// 0 complete, 1 no such task, 2 no such LUN, 3 still allegiant, 4 no reassignment,
     /// 5 not supported, 6 not authorized, 7 succeeded (RFC 7144 §6.4), 255 rejected.
     pub response: u8,
+    /// Additional response information of SAM-5 (RFC 7144 §6.4.1); 0 from a target below
+    /// iSCSIProtocolLevel 2.
+    pub additional: [u8; 3],
     pub itt: Itt,
     pub stat_sn: StatSn,
     pub window: Window,
@@ -134,6 +137,7 @@ impl TaskResponse {
     pub fn encode(&self, lengths: Lengths) -> Bhs {
         let mut bhs = field::start(Opcode::TaskResponse, false, FIRST_BIT, lengths);
         field::put_u8::<2>(&mut bhs, self.response);
+        field::put::<8, 3>(&mut bhs, self.additional);
         field::put_itt(&mut bhs, self.itt);
         field::put_stat_sn(&mut bhs, self.stat_sn);
         field::put_window(&mut bhs, self.window);
@@ -151,6 +155,7 @@ impl TaskResponse {
         field::no_data(bhs, Self::NAME)?;
         Ok(Self {
             response: field::get_u8::<2>(bhs),
+            additional: field::get::<8, 3>(bhs),
             itt: itt(bhs),
             stat_sn: field::get_stat_sn(bhs),
             window: field::get_window(bhs),

@@ -81,7 +81,7 @@ mod drawings {
     ]);
 
     golden!(task_response_11_6, task_response(), EMPTY, TaskResponse::decode, [
-        0x22_80_05_00, 0, 0, 0, 0x11121314, 0,
+        0x22_80_05_00, 0, 0xa1a2a3_00, 0, 0x11121314, 0,
         0x41424344, 0x51525354, 0x61626364, 0, 0, 0,
     ]);
 

@@ -180,6 +180,7 @@ fn scsi_response() -> ScsiResponse {
 fn task_response() -> TaskResponse {
     TaskResponse {
         response: 5,
+        additional: [0xa1, 0xa2, 0xa3],
         itt: ITT,
         stat_sn: STAT_SN,
         window: WINDOW,

@@ -127,7 +127,7 @@ proptest! {
             exp_data_sn: DataSn(exp_data_sn),
         };
         prop_assert_eq!(Response::decode(&scsi.encode(data(data_bytes))), Ok(Response::Scsi(scsi)));
-        let task = TaskResponse { response, itt, stat_sn, window };
+        let task = TaskResponse { response, additional: [1, 2, 3], itt, stat_sn, window };
         prop_assert_eq!(Response::decode(&task.encode(EMPTY)), Ok(Response::Task(task)));
         let logout = LogoutResponse {
             response, itt, stat_sn, window, time2wait_s: qualifier, time2retain_s: !qualifier,
