@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::builder::TypedValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use initiator::{IscsiName, LoadBalancePolicy, NoPathRetry, Portal};
+use initiator::{IscsiName, LoadBalancePolicy, NoPathRetry, Portal, SecondFence};
 
 use crate::size::{parse_duration, parse_size};
 use crate::url::{Side, Url, parse_portal_argument};
@@ -260,6 +260,19 @@ fn parse_no_path_retry(text: &str) -> Result<NoPathRetry, String> {
     }
 }
 
+fn parse_fence(text: &str) -> Result<SecondFence, String> {
+    match text.split_once('=') {
+        Some(("timer", time)) => parse_duration(time)
+            .map(SecondFence::Timer)
+            .map_err(|error| error.to_string()),
+        None if text == "none" => Ok(SecondFence::None),
+        None if text == "lu-reset" => Ok(SecondFence::LuReset),
+        None if text == "pr-abort" => Ok(SecondFence::PrAbort),
+        None if text == "stpg" => Ok(SecondFence::Stpg),
+        _ => Err("one of none, lu-reset, pr-abort, stpg, timer=TIME".to_owned()),
+    }
+}
+
 /// Who we are and what is offered at login.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Login")]
@@ -321,6 +334,15 @@ pub(crate) struct LoginArgs {
     /// What I/O does while no path is up: fail, queue (for ever), or wait so long and then fail.
     #[arg(long, value_name = "fail|queue|TIME", value_parser = parse_no_path_retry, default_value = "60s")]
     pub(crate) no_path_retry: NoPathRetry,
+    /// What is done about a lost write when its session cannot be reinstated: none (it ends with an
+    /// unknown outcome), timer=TIME (waits, then repeats it: no guarantee), lu-reset (aborts what
+    /// all hosts do on the unit), stpg (has an array move the unit), pr-abort.
+    #[arg(long, value_name = "HOW", value_parser = parse_fence, default_value = "none")]
+    pub(crate) fence: SecondFence,
+    /// How much longer a lost write is held after the target has confirmed that it is over; for
+    /// targets that confirm too early.
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub(crate) fence_settle: Option<Duration>,
     /// How long one I/O is retried, whatever the reason, before it fails; time without any path
     /// does not count. 60s if not given.
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
@@ -411,6 +433,8 @@ mod tests {
             "demo".to_owned(),
             format!("bench {url} --policy least-queue-depth"),
             format!("bench {url} --policy RRWS"),
+            format!("info {url} --no-path-retry queue --fence timer=20s --fence-settle 1s"),
+            format!("info {url} --no-path-retry 90s --fence lu-reset"),
             format!("--json info {url} --chap-name u --chap-secret-file f --chap-alg sha256,md5"),
             format!(
                 "info {url} --mutual-name t --mutual-secret-file g --initiator-name iqn.2026-11.org.example:me"

@@ -37,7 +37,9 @@ pub(crate) fn initiator(login: &LoginArgs) -> anyhow::Result<Initiator> {
     let name = name::initiator_name(login.initiator_name.as_ref(), environment)?;
     let mut builder = Initiator::builder(name)
         .policy(login.policy)
-        .no_path_retry(login.no_path_retry);
+        .no_path_retry(login.no_path_retry)
+        .second_fence(login.fence)
+        .fence_settle(login.fence_settle.unwrap_or_default());
     if login.allow_short_secrets {
         builder = builder.allow_short_secrets();
     }

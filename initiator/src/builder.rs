@@ -12,7 +12,7 @@ use crate::isids::Isids;
 use crate::state::{Slot, StateError};
 use crate::{
     AuthError, ChapCredentials, Initiator, IscsiName, Isid, LoadBalancePolicy, MutualCredentials,
-    NoPathRetry, OfferError, Portal, Tuning,
+    NoPathRetry, OfferError, Portal, SecondFence, Tuning,
 };
 
 /// Most commands in flight of one session.
@@ -209,6 +209,21 @@ impl Builder {
     #[must_use]
     pub fn tuning(mut self, tuning: Tuning) -> Self {
         self.multipath.tuning = tuning;
+        self
+    }
+
+    /// What is done about a lost write when its session cannot be reinstated.
+    #[must_use]
+    pub fn second_fence(mut self, fence: SecondFence) -> Self {
+        self.multipath.second_fence = fence;
+        self
+    }
+
+    /// Writes are held so much longer after the target has confirmed a fence, for targets known
+    /// to confirm before the old tasks have ended.
+    #[must_use]
+    pub fn fence_settle(mut self, time: Duration) -> Self {
+        self.multipath.fence_settle = time;
         self
     }
 

@@ -55,10 +55,10 @@ pub use iscsi::net::{ConnectError, ConnectErrorKind};
 pub use iscsi::session::{Event as SessionEvent, LossReason, SessionSnapshot, Timeouts};
 pub use iscsi::text::{ConnectionParams, NegotiatedKey, OfferError, SessionParams};
 pub use mpio::{
-    AssembleError, EventKind as PathEvent, Failback, Geometry, IoError, IoErrorKind,
-    LoadBalancePolicy, LuIdentity, NoPathRetry, OutcomeCertainty, PathAccess, PathGroup, PathId,
-    PathSettings, PathSnapshot, PathState, PathStats, SwitchReason, Topology, Tuning,
-    UnknownFailback,
+    AssembleError, EventKind as PathEvent, Failback, FenceFailure, FenceQuality, Geometry, IoError,
+    IoErrorKind, LoadBalancePolicy, LuIdentity, NoPathRetry, OutcomeCertainty, PathAccess,
+    PathGroup, PathId, PathSettings, PathSnapshot, PathState, PathStats, SecondFence, SwitchReason,
+    Topology, Tuning, UnknownFailback,
 };
 pub use query::QueryError;
 pub use scsi::{Bytes, Cdb, Command, DataPhase, IoBuf, Lun, NexusState, ScsiAnswer, TaskAttribute};

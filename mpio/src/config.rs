@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::failback::Failback;
 use crate::queueing::NoPathRetry;
+use crate::second_fence::SecondFence;
 use crate::select::{LoadBalancePolicy, Tuning};
 
 /// Settings of one logical unit.
@@ -26,6 +27,11 @@ pub struct Config {
     pub probe_timeout: Duration,
     /// What one try to fence a lost path is given; tries go on while a write is uncertain.
     pub fence_budget: Duration,
+    /// What is done when the old session cannot be reinstated.
+    pub second_fence: SecondFence,
+    /// Writes are held so much longer after the target has confirmed a fence: for targets that
+    /// confirm before the old tasks have ended (SPDK's does). [`SecondFence::Timer`] has its own.
+    pub fence_settle: Duration,
     /// Pause between two tries to fence.
     pub fence_pause: Duration,
     /// Path check interval after a change; doubles up to [`Config::probe_interval_max`] while
@@ -54,6 +60,8 @@ impl Default for Config {
             command_timeout: Duration::from_secs(30),
             probe_timeout: Duration::from_secs(10),
             fence_budget: Duration::from_secs(3),
+            second_fence: SecondFence::default(),
+            fence_settle: Duration::ZERO,
             fence_pause: Duration::from_millis(500),
             probe_interval: Duration::from_secs(5),
             probe_interval_max: Duration::from_secs(20),

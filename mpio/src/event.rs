@@ -8,12 +8,13 @@ use std::fmt;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
-use scsi::{FenceError, Incarnation};
+use scsi::Incarnation;
 
 use crate::error::ProbeError;
 use crate::failback::SwitchReason;
 use crate::identity::Difference;
 use crate::path::PathId;
+use crate::second_fence::{FenceFailure, FenceQuality};
 use crate::select::LoadBalancePolicy;
 use crate::signal::{Signal, lock};
 
@@ -106,6 +107,8 @@ pub enum EventKind {
         incarnation: Incarnation,
         /// How long the first of the writes was held.
         held: Duration,
+        /// What the fence is worth.
+        quality: FenceQuality,
     },
     /// One try to put up the fence failed; it is tried again unless the path is closed.
     FenceFailed {
@@ -114,7 +117,7 @@ pub enum EventKind {
         /// The life to be fenced.
         incarnation: Incarnation,
         /// Why it failed.
-        error: FenceError,
+        error: FenceFailure,
         /// How long the first of the writes is held by now.
         held: Duration,
     },
@@ -184,8 +187,20 @@ impl fmt::Display for EventKind {
             Self::FenceStart { path, writes, .. } => {
                 write!(f, "fencing path {path}: {writes} writes are uncertain")
             }
-            Self::FenceEnd { path, held, .. } => {
-                write!(f, "path {path} is fenced; writes were held for {held:.1?}")
+            Self::FenceEnd {
+                path,
+                held,
+                quality,
+                ..
+            } => {
+                write!(
+                    f,
+                    "path {path} is fenced ({quality}); writes were held for {held:.1?}"
+                )?;
+                if !quality.is_proven() {
+                    f.write_str("; the target may still execute them")?;
+                }
+                Ok(())
             }
             Self::FenceFailed { path, error, .. } => {
                 write!(f, "path {path} could not be fenced: {error}")

@@ -88,6 +88,8 @@ pub(crate) struct Job {
     pub(crate) settle: bool,
     /// Since when the oldest of the writes is held.
     pub(crate) since: Instant,
+    /// Since when the newest of them is held: the path was cut before.
+    pub(crate) last: Instant,
     /// How many writes wait for it.
     pub(crate) writes: usize,
     /// Holds made later are not covered by settling.
@@ -220,6 +222,7 @@ impl Holds {
             incarnation,
             settle,
             since: table.holds.iter().filter(covered).map(|h| h.since).min()?,
+            last: table.holds.iter().filter(covered).map(|h| h.since).max()?,
             writes: table.holds.iter().filter(covered).count(),
             before: table.next,
         })

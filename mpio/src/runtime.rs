@@ -1,29 +1,27 @@
 //! The work behind a logical unit: [`Maintenance`].
 //!
 //! Two futures per path, both driven by whoever runs `Maintenance`: one keeps the path
-//! ([`crate::supervisor`]), the other fences it when a write got lost on it ([`crate::fence`]).
+//! ([`crate::supervisor`]), the other fences it when a write got lost on it ([`crate::fencer`]).
 //! They need a [`Clock`] and a nexus, and no particular runtime.
 
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use scsi::{FenceError, Incarnation, Nexus, NexusState};
+use scsi::{Incarnation, Nexus, NexusState};
 
 use crate::clock::Clock;
 use crate::error::ProbeError;
 use crate::event::EventKind;
-use crate::fence::Job;
+use crate::fencer::{change, fence};
 use crate::identity::{Difference, Profile};
 use crate::path::{Path, PathId, PathState};
 use crate::probe::Probe;
 use crate::signal::race;
-use crate::stats::{count, micros};
-use crate::supervisor::{Action, PAUSE_MIN, Supervisor, Verified};
+use crate::supervisor::{Action, Supervisor, Verified};
 use crate::unit::Unit;
 
 /// The upkeep of a logical unit: path checks, verification of paths that return, fences.
@@ -174,17 +172,6 @@ async fn lose_patience<N: Nexus, C: Clock>(unit: Arc<Unit<N, C>>) {
         match unit.queueing.next_tick() {
             Some(due) => unit.wait(seen, due).await,
             None => unit.changes.after(seen).await,
-        }
-    }
-}
-
-/// Resolves when the nexus is no longer as seen. Never for a closed one: it stays closed, whatever
-/// its `changed` says.
-async fn change<N: Nexus>(nexus: &N, seen: NexusState) {
-    match seen {
-        NexusState::Closed => std::future::pending().await,
-        NexusState::Up(_) | NexusState::Down(_) | _ => {
-            nexus.changed(seen).await;
         }
     }
 }
@@ -356,85 +343,4 @@ fn transition(
         PathState::Down => EventKind::PathDown { path },
         PathState::Closed => EventKind::PathClosed { path },
     })
-}
-
-/// Fences one path, whenever a write needs it.
-async fn fence<N: Nexus, C: Clock>(unit: Arc<Unit<N, C>>, path: Arc<Path<N>>) {
-    let mut announced = None;
-    loop {
-        let seen = unit.holds.work.version();
-        let nexus = path.nexus.state();
-        let alive = match nexus {
-            NexusState::Up(life) => Some(life),
-            NexusState::Down(_) | NexusState::Closed | _ => None,
-        };
-        let Some(job) = unit.holds.job(path.id, alive) else {
-            race(unit.holds.work.after(seen), change(&path.nexus, nexus)).await;
-            continue;
-        };
-        let (id, incarnation, writes) = (path.id, job.incarnation, job.writes);
-        if announced != Some(incarnation) {
-            announced = Some(incarnation);
-            let start = EventKind::FenceStart {
-                path: id,
-                incarnation,
-                writes,
-            };
-            unit.events.publish(unit.clock.now(), start);
-        }
-        match put_up(&unit, &path, job).await {
-            Ok(()) => announced = None,
-            Err(FenceError::Closed) => {
-                // Never will stand. What is held stays held, but nobody need wait for it.
-                unit.holds.give_up(id);
-                unit.changes.raise();
-                return std::future::pending().await;
-            }
-            Err(_) => {
-                let now = unit.clock.now();
-                let pause = unit.config.fence_pause.max(PAUSE_MIN);
-                let again = now.checked_add(pause).unwrap_or(now);
-                unit.clock.sleep_until(again).await;
-            }
-        }
-    }
-}
-
-/// Tries once to put up a fence.
-async fn put_up<N: Nexus, C: Clock>(
-    unit: &Unit<N, C>,
-    path: &Path<N>,
-    job: Job,
-) -> Result<(), FenceError> {
-    let (id, incarnation) = (path.id, job.incarnation);
-    let budget = unit.config.fence_budget;
-    let result = if job.settle {
-        path.nexus.settle(incarnation, budget).await
-    } else {
-        path.nexus.fence(incarnation, budget).await
-    };
-    let now = unit.clock.now();
-    let held = now.saturating_duration_since(job.since);
-    let kind = match result {
-        Ok(()) => {
-            unit.holds.release(id, job);
-            unit.changes.raise();
-            count(&path.counters.fences);
-            let total = &path.counters.fence_held_us;
-            total.fetch_add(micros(held), Ordering::Relaxed);
-            EventKind::FenceEnd {
-                path: id,
-                incarnation,
-                held,
-            }
-        }
-        Err(error) => EventKind::FenceFailed {
-            path: id,
-            incarnation,
-            error,
-            held,
-        },
-    };
-    unit.events.publish(now, kind);
-    result
 }

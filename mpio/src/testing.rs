@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use scsi::{
     Bytes, Certainty, Command, Completion, DataPhase, DeliveryError, DeliveryErrorKind, FenceError,
-    Incarnation, MediaAccess, Nexus, NexusState, Outcome, Residual, ScsiAnswer, Status,
+    Incarnation, MediaAccess, Nexus, NexusState, Outcome, ResetError, Residual, ScsiAnswer, Status,
 };
 
 use crate::clock::Clock;
@@ -258,6 +258,13 @@ impl Disk {
         }
     }
 
+    /// What is left behind is executed then.
+    fn hurry(&mut self, due: Instant) {
+        for ghost in &mut self.ghosts {
+            ghost.due = due;
+        }
+    }
+
     /// Executes what is due.
     pub(crate) fn haunt(&mut self, now: Instant) {
         let (mut due, rest): (Vec<_>, Vec<_>) = std::mem::take(&mut self.ghosts)
@@ -268,6 +275,11 @@ impl Disk {
         for ghost in due {
             self.write(ghost.lba, &ghost.data, true);
         }
+    }
+
+    /// Every task of every nexus is over.
+    fn exorcise_all(&mut self) {
+        self.ghosts.clear();
     }
 
     fn exorcise(&mut self, path: usize, incarnation: Incarnation) {
@@ -312,6 +324,12 @@ pub(crate) struct Inner {
     pub(crate) fence_leaves_down: bool,
     pub(crate) fences: Vec<Incarnation>,
     pub(crate) settles: u32,
+    /// Resets of the logical unit carried out through this path.
+    pub(crate) resets: u32,
+    /// What a reset of the logical unit meets with.
+    pub(crate) reset_error: Option<ResetError>,
+    /// What the target left behind is executed so long after it has said that it was over.
+    pub(crate) lies_for: Duration,
     pub(crate) max_transfer: usize,
     /// Operation codes and path lives of the commands that came, probes included.
     pub(crate) seen: Vec<u8>,
@@ -342,6 +360,9 @@ impl FakeNexus {
                 fence_leaves_down: false,
                 fences: Vec::new(),
                 settles: 0,
+                resets: 0,
+                reset_error: None,
+                lies_for: Duration::ZERO,
                 max_transfer: 1 << 20,
                 seen: Vec::new(),
                 underway: 0,
@@ -622,7 +643,10 @@ impl Nexus for FakeNexus {
             .await;
         let mut disk = lock(&self.0.disk);
         disk.haunt(clock.now());
-        disk.exorcise(self.0.index, incarnation);
+        match self.set(|inner| inner.lies_for) {
+            Duration::ZERO => disk.exorcise(self.0.index, incarnation),
+            time => disk.hurry(clock.now() + time),
+        }
         drop(disk);
         let over = self.set(|inner| inner.lives > incarnation.0 || inner.fence_leaves_down);
         if !over {
@@ -661,6 +685,28 @@ impl Nexus for FakeNexus {
             }
             self.0.changed.after(version).await;
         }
+    }
+
+    async fn reset_logical_unit(
+        &self,
+        incarnation: Incarnation,
+        _: Duration,
+    ) -> Result<(), ResetError> {
+        if self.state() != NexusState::Up(incarnation) {
+            return Err(ResetError::Down);
+        }
+        if let Some(error) = self.set(|inner| inner.reset_error) {
+            return Err(error);
+        }
+        let clock = &self.0.clock;
+        clock
+            .sleep_until(clock.now() + Duration::from_millis(5))
+            .await;
+        let mut disk = lock(&self.0.disk);
+        disk.haunt(clock.now());
+        disk.exorcise_all();
+        self.set(|inner| inner.resets += 1);
+        Ok(())
     }
 
     fn is_gone(&self) -> bool {

@@ -265,6 +265,24 @@ pub enum FenceError {
     Closed,
 }
 
+/// Why a logical unit could not be reset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
+#[non_exhaustive]
+pub enum ResetError {
+    /// The transport has no way to ask for it.
+    #[error("not supported by the transport")]
+    Unsupported,
+    /// The nexus is not in the life asked for.
+    #[error("the path is down")]
+    Down,
+    /// No answer in time. The unit may have been reset.
+    #[error("no answer in time")]
+    NoAnswer,
+    /// The target answered with this response code (RFC 7143 §11.6.1).
+    #[error("refused with response code {0:#04x}")]
+    Refused(u8),
+}
+
 /// One logical unit behind one I_T nexus.
 ///
 /// All futures may be dropped at any time. A dropped [`Nexus::execute`] is ended safely in the
@@ -303,6 +321,19 @@ pub trait Nexus: Send + Sync + 'static {
 
     /// Resolves when the state is no longer `seen`.
     fn changed(&self, seen: NexusState) -> impl Future<Output = NexusState> + Send;
+
+    /// Ends every task of the logical unit, whoever sent it, with LOGICAL UNIT RESET (SAM-5 §7.7),
+    /// and resolves when the target has confirmed it. Only in this life of the nexus.
+    ///
+    /// Unsupported where the transport has no way to ask for it.
+    fn reset_logical_unit(
+        &self,
+        incarnation: Incarnation,
+        budget: Duration,
+    ) -> impl Future<Output = Result<(), ResetError>> + Send {
+        let _ = (incarnation, budget);
+        std::future::ready(Err(ResetError::Unsupported))
+    }
 
     /// Whether the target's last word, to a login, was that it is not there: not found, or removed
     /// (RFC 7143 §11.13.5). A transport that cannot tell says `false`.

@@ -157,6 +157,17 @@ impl Scenario {
         this
     }
 
+    /// Haunted, by a target that confirms a reinstatement before the old tasks have ended. Only
+    /// time helps: writes are held for `settle` longer.
+    #[must_use]
+    pub fn early(seed: u64, settle: Duration) -> Self {
+        let mut this = Self::haunted(seed);
+        this.target.late_execution = Some(Duration::from_millis(1_500));
+        this.target.late_execution_after_reinstatement = true;
+        this.mpio.fence_settle = settle;
+        this
+    }
+
     /// One that goes without trouble.
     #[must_use]
     pub fn calm(seed: u64) -> Self {

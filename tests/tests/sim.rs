@@ -2,6 +2,8 @@
 
 #![allow(clippy::print_stdout, reason = "what fails is to be seen")]
 
+use std::time::Duration;
+
 use world::sweep::{Summary, run, sweep};
 use world::{Sabotage, Scenario};
 
@@ -69,6 +71,20 @@ fn writes_from_the_past_are_fenced() {
 #[test]
 fn without_a_fence_writes_from_the_past_are_noticed() {
     assert!(noticed(Sabotage::LyingFence, 20, Scenario::haunted) >= 15);
+}
+
+#[test]
+fn a_target_that_answers_too_early_is_given_time_to_settle() {
+    let settled = |seed| Scenario::early(seed, Duration::from_secs(2));
+    let summary = sweep(0, 10, settled);
+    assert!(summary.failures.is_empty(), "{}", describe(&summary));
+    assert!(summary.tally.writes > 1_000);
+    assert!(
+        noticed(Sabotage::None, 10, |seed| Scenario::early(
+            seed,
+            Duration::ZERO
+        )) >= 7
+    );
 }
 
 #[test]

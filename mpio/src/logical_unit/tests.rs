@@ -21,6 +21,7 @@ mod fence;
 mod outage;
 mod paths;
 mod random;
+mod second_fence;
 
 type Unit = LogicalUnit<FakeNexus, TestClock>;
 
