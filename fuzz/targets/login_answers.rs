@@ -63,6 +63,7 @@ fn config(wanted: u8) -> LoginConfig {
     }
     let chap = |target| AuthPolicy::Chap(Chap::new(ours, target).unwrap());
     LoginConfig {
+        exp_stat_sn: None,
         initiator_name: "iqn.2024-01.test:fuzz".parse().unwrap(),
         initiator_alias: None,
         session: SessionKind::Normal {

@@ -244,7 +244,7 @@ impl Driver {
                     data_digest,
                     max_recv_bytes,
                     ..
-                }) = core.session.poll_logged_in()
+                }) = core.session.poll_logged_in(self.cid)
                 else {
                     return;
                 };

@@ -108,6 +108,7 @@ impl DiscoverySession {
         entropy: &mut dyn FnMut(&mut [u8]),
     ) -> Result<Self, DiscoveryError> {
         let login = LoginConfig {
+            exp_stat_sn: None,
             initiator_name: config.initiator_name.clone(),
             initiator_alias: None,
             session: SessionKind::Discovery,

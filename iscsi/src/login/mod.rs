@@ -89,6 +89,8 @@ pub struct LoginConfig {
     pub cid: Cid,
     /// First CmdSN of a new session, or the session's current one.
     pub cmd_sn: CmdSn,
+    /// Next StatSN expected on the connection that this login restarts (RFC 7143 §11.12.9).
+    pub exp_stat_sn: Option<StatSn>,
     /// Tag of this login.
     pub itt: Itt,
     /// Authentication.
@@ -158,6 +160,8 @@ pub struct Login {
     cid: Cid,
     cmd_sn: CmdSn,
     itt: Itt,
+    /// Of the connection that is restarted.
+    restarts: StatSn,
     exp_stat_sn: Option<StatSn>,
     /// Version-max of the first response.
     version_max: Option<u8>,
@@ -205,6 +209,7 @@ impl Login {
             cid: config.cid,
             cmd_sn: config.cmd_sn,
             itt: config.itt,
+            restarts: config.exp_stat_sn.unwrap_or_default(),
             exp_stat_sn: None,
             version_max: None,
             responses: 0,
@@ -241,7 +246,7 @@ impl Login {
             itt: self.itt,
             cid: self.cid,
             cmd_sn: self.cmd_sn,
-            exp_stat_sn: self.exp_stat_sn.unwrap_or_default(),
+            exp_stat_sn: self.exp_stat_sn.unwrap_or(self.restarts),
         };
         Some((request, text))
     }

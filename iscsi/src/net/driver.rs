@@ -245,7 +245,7 @@ impl Driver {
             if core.session.has_actions() {
                 // A change of parameters counts from the next PDU on; a connection to be closed
                 // has no next PDU.
-                let Some(action) = core.session.poll_logged_in() else {
+                let Some(action) = core.session.poll_logged_in(self.cid) else {
                     return;
                 };
                 if let Action::LoggedIn {
@@ -468,7 +468,7 @@ impl Drop for Driver {
         if let Some(loan) = loan {
             core.session.take_back(loan);
         }
-        core.session.handle_stopped(self.written);
+        core.session.handle_stopped(&[(self.cid, self.written)]);
         core.driver = None;
         self.shared.publish(&mut core);
         core.session.take_wakes(&mut self.wakes);

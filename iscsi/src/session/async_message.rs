@@ -24,8 +24,22 @@ impl Session {
         let seconds = |value: u16| Duration::from_secs(u64::from(value));
         match message.event {
             // 4 asks for a negotiation, or a logout; a new login negotiates everything.
-            1 | 4 => self.logout_requested(now, seconds(message.parameter3)),
-            2 | 3 => {
+            1 | 4 => {
+                let limit = seconds(message.parameter3);
+                if message.event == 4 || !self.connection_logout_asked(now, cid, limit) {
+                    self.logout_requested(now, limit);
+                }
+            }
+            2 => {
+                // Parameter1 says which; the loss is dealt with like one that was noticed.
+                let dropped = Cid(message.parameter1);
+                let dropped = self.connections.get(dropped).map_or(cid, |it| it.cid);
+                let wait = seconds(message.parameter2);
+                self.reconnect.wait_at_least(now, wait);
+                let reason = LossReason::DropAnnounced(message.event);
+                self.connection_dropped(now, dropped, reason, wait, seconds(message.parameter3));
+            }
+            3 => {
                 self.reconnect
                     .wait_at_least(now, seconds(message.parameter2));
                 self.lose(now, LossReason::DropAnnounced(message.event));

@@ -66,6 +66,7 @@ impl Session {
             cmd_sn: CmdSn(0),
             allegiance: Cid(0),
             stream: (0, 0),
+            resent: false,
             read: ReadProgress::default(),
             write: WriteProgress::default(),
             ending: Ending::No,
@@ -170,10 +171,13 @@ impl Session {
 
     /// Sends pending commands while the window is open and the batch has room.
     pub(super) fn transmit_commands(&mut self, cid: Cid, out: &mut Transmit) {
-        let Some(connection) = self.connections.get_mut(cid) else {
-            return;
-        };
-        while !out.is_full() && self.window.is_open() {
+        while !out.is_full() && self.window.is_open() && !self.pending.is_empty() {
+            if self.connections.scheduled() != Some(cid) {
+                return;
+            }
+            let Some(connection) = self.connections.get_mut(cid) else {
+                return;
+            };
             let Some(key) = self.pending.pop_front() else {
                 return;
             };
@@ -196,11 +200,35 @@ impl Session {
                 connection.sending.push_back(key);
             }
             self.in_flight += 1;
-            connection.in_flight += 1;
-            connection.outstanding_bytes += u64::from(task.expected_bytes);
+            connection.take_on(task.expected_bytes);
+            connection.commands += 1;
             self.stats.written_bytes += u64::from(opening.immediate);
             self.stats.commands += 1;
         }
+    }
+
+    /// Sends a command again, with its tag and CmdSN, to fill the hole that it left when its
+    /// connection was lost (RFC 7143 §7.2.1). Its payload goes as if for the first time.
+    pub(super) fn transmit_retry(&mut self, key: TaskKey, cid: Cid, out: &mut Transmit) {
+        let Some(connection) = self.connections.get_mut(cid) else {
+            return;
+        };
+        let Some(task) = self
+            .tasks
+            .get_mut(key)
+            .filter(|task| task.stage == Stage::Sent)
+        else {
+            return;
+        };
+        let opening = task.opening(&self.params, &connection.params);
+        task.push_command(key, opening, connection.exp_stat_sn, out);
+        task.write.open(opening);
+        if task.write.is_sending() {
+            connection.sending.push_back(key);
+        }
+        connection.commands += 1;
+        self.stats.written_bytes += u64::from(opening.immediate);
+        self.stats.retried += 1;
     }
 
     /// Ends a task. Its memory goes back as soon as the driver has none of it.
@@ -215,9 +243,7 @@ impl Session {
         if task.stage == Stage::Sent {
             self.in_flight -= 1;
             if let Some(connection) = self.connections.get_mut(task.allegiance) {
-                let bytes = u64::from(task.expected_bytes);
-                connection.in_flight = connection.in_flight.saturating_sub(1);
-                connection.outstanding_bytes = connection.outstanding_bytes.saturating_sub(bytes);
+                connection.let_go(task.expected_bytes);
             }
             if task.abandoned {
                 self.controls.note_settled();
@@ -280,6 +306,7 @@ impl Session {
                 .map_or(u64::MAX, |connection| connection.written);
             let certainty = match task.stage {
                 Stage::Pending => Certainty::NotSent,
+                Stage::Sent if task.resent => Certainty::SentNoAnswer,
                 Stage::Sent if written <= begin => Certainty::NotSent,
                 Stage::Sent if written < end => Certainty::PartlySent,
                 Stage::Sent | Stage::Done => Certainty::SentNoAnswer,

@@ -17,8 +17,8 @@ pub struct SessionConfig {
     pub target_name: IscsiName,
     /// Where the session lives: its home portal.
     pub portal: Portal,
-    /// Other portals of the same portal group. They serve only to reinstate the session while
-    /// the home portal is away, so that what it left is over.
+    /// Other portals of the same portal group. Further connections go through them, and when the
+    /// home portal is away they serve to reinstate the session, so that what it left is over.
     pub group_portals: Vec<Portal>,
     /// Our part of the session identifier. Never changes: a reconnect with the same ISID
     /// reinstates the session and keeps the I_T nexus (RFC 7143 §6.3.5).
@@ -27,6 +27,9 @@ pub struct SessionConfig {
     pub auth: AuthPolicy,
     /// What is offered and declared at login.
     pub offer: Offer,
+    /// Connections wanted; `None`: as many as MaxConnections allows, which is what was offered
+    /// or less (RFC 7143 §13.2).
+    pub connections: Option<u16>,
     /// Commands under way at once: 1 to 4,096.
     pub queue_depth: u16,
     /// NOP-Out pings.
@@ -60,6 +63,7 @@ impl SessionConfig {
             isid,
             auth: AuthPolicy::None,
             offer: Offer::default(),
+            connections: Some(1),
             queue_depth: 128,
             keepalive: Keepalive::default(),
             timeouts: Timeouts::default(),

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use scsi::Lun;
 
 use super::Session;
-use super::state::ConnectionState;
+use super::state::ConnectionEvent;
 use super::task::{CONTROL_INDEX, TaskKey};
 use crate::name::Cid;
 use crate::serial::{CmdSn, DataSn, StatSn};
@@ -29,8 +29,19 @@ pub(super) enum Control {
     Abort { itt: Itt, key: TaskKey },
     /// LOGICAL UNIT RESET.
     Reset { itt: Itt, lun: Lun },
-    /// Logout of the session; nothing follows it.
-    Logout { itt: Itt },
+    /// Logout: of the session, of this connection, or of the lost connection `cid`. Nothing
+    /// follows the first two.
+    Logout {
+        itt: Itt,
+        reason: LogoutReason,
+        cid: Cid,
+        /// Of the connection to be closed, when that is another one.
+        exp_stat_sn: Option<StatSn>,
+    },
+    /// A command once more, as it was (RFC 7143 §7.2.1).
+    Retry { key: TaskKey },
+    /// TASK REASSIGN.
+    Reassign { itt: Itt, key: TaskKey },
 }
 
 /// Why a task is aborted.
@@ -128,12 +139,19 @@ impl Session {
             };
             if let Control::Ping { itt } = control {
                 connection.ping = Some(Ping { itt, sent: now });
-            } else if let Control::Logout { .. } = control {
+            } else if let Control::Logout {
+                exp_stat_sn: None, ..
+            } = control
+            {
                 connection.controls.clear();
-                connection.state = ConnectionState::InLogout;
+                connection.happened(ConnectionEvent::LogoutSent);
             }
             let exp_stat_sn = connection.exp_stat_sn;
-            self.transmit_control(control, exp_stat_sn, out);
+            if let Control::Retry { key } = control {
+                self.transmit_retry(key, cid, out);
+            } else {
+                self.transmit_control(control, exp_stat_sn, out);
+            }
         }
     }
 
@@ -173,14 +191,33 @@ impl Session {
                 let request = self.task_request(function, lun, itt, ack);
                 out.push(&request.encode(Lengths::default()), &[], Bytes::new());
             }
-            Control::Logout { itt } => {
+            Control::Retry { .. } => {}
+            Control::Reassign { itt, key } => {
+                let Some(task) = self.tasks.get(key) else {
+                    return;
+                };
+                let function = TaskFunction::TaskReassign;
+                let request = TaskRequest {
+                    referenced: key.itt(),
+                    exp_data_sn: task.read.resume_at(),
+                    // The LUN is reserved (RFC 7143 §11.5.3).
+                    ..self.task_request(function, Lun::ZERO, itt, ack)
+                };
+                out.push(&request.encode(Lengths::default()), &[], Bytes::new());
+            }
+            Control::Logout {
+                itt,
+                reason,
+                cid,
+                exp_stat_sn,
+            } => {
                 let pdu = LogoutRequest {
                     immediate: true,
-                    reason: LogoutReason::CloseSession,
+                    reason,
                     itt,
-                    cid: Cid(0),
+                    cid,
                     cmd_sn: self.window.peek(),
-                    exp_stat_sn: ack,
+                    exp_stat_sn: exp_stat_sn.unwrap_or(ack),
                 };
                 out.push(&pdu.encode(Lengths::default()), &[], Bytes::new());
             }

@@ -118,6 +118,9 @@ impl Session {
             .iter()
             .position(|(itt, ..)| *itt == response.itt);
         let Some(at) = at else {
+            if self.reassign_response(now, response.itt, response.response) {
+                return Ok(());
+            }
             if !self.controls.was_used(response.itt) {
                 let itt = response.itt.0;
                 return Err(ProtocolError::UnknownTask { itt });
@@ -150,6 +153,7 @@ impl Session {
     /// A task management request was rejected, which answers it.
     pub(super) fn task_request_rejected(&mut self, now: Instant, itt: Itt) {
         let Some(at) = self.controls.asked.iter().position(|(tag, ..)| *tag == itt) else {
+            self.reassign_rejected(now, itt);
             return;
         };
         let (_, asked, _) = self.controls.asked.swap_remove(at);

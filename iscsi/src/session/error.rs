@@ -1,13 +1,13 @@
 //! How a session's life can end, and what a target can do wrong in full feature phase.
 
 use crate::login::{LoginError, RedirectError};
-use crate::name::Portal;
+use crate::name::{Cid, Portal, PortalGroupTag};
 use crate::wire::receiver::FrameError;
 
 /// The target broke the protocol in full feature phase.
 ///
 /// At ErrorRecoveryLevel 0 every one of these ends the connection and with it the session
-/// (RFC 7143 §7.2.1); the session is then reinstated.
+/// (RFC 7143 §7.1.5); the session is then reinstated.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ProtocolError {
@@ -19,6 +19,19 @@ pub enum ProtocolError {
     UnknownTask {
         /// The tag.
         itt: u32,
+    },
+    /// An answer on another connection than the command was sent on (RFC 7143 §4.2.5.1).
+    #[error(
+        "task {itt:#010x} has allegiance to connection {allegiance}, its answer came on {cid} \
+         (RFC 7143 §4.2.5.1)"
+    )]
+    WrongConnection {
+        /// The tag.
+        itt: u32,
+        /// Where the command was sent.
+        allegiance: Cid,
+        /// Where the answer came.
+        cid: Cid,
     },
     /// A PDU was skipped: StatSN jumped (RFC 7143 §4.2.2.2).
     #[error("StatSN is {actual:#x}, {expected:#x} was next (RFC 7143 §4.2.2.2)")]
@@ -174,6 +187,26 @@ pub enum LossReason {
     /// Redirected in circles, or too often.
     #[error(transparent)]
     Redirect(#[from] RedirectError),
+    /// A further connection led to another portal group, which is another I_T nexus.
+    #[error("the portal is in portal group {theirs}, the session in {ours} (RFC 7143 §4.4.1)")]
+    OtherPortalGroup {
+        /// The session's.
+        ours: PortalGroupTag,
+        /// The portal's.
+        theirs: PortalGroupTag,
+    },
+    /// The target refused to reassign a task.
+    #[error("the target refused to reassign a task: response {response} (RFC 7143 §11.6.1)")]
+    ReassignRefused {
+        /// Response code.
+        response: u8,
+    },
+    /// Tasks could not be reassigned in time.
+    #[error("the tasks of a lost connection could not be reassigned in time")]
+    ReassignTimeout,
+    /// The target keeps no tasks of a lost connection (Time2Retain 0).
+    #[error("the target does not retain the tasks of a lost connection (RFC 7143 §11.15.4)")]
+    TasksNotRetained,
     /// Cut on purpose, to end what was under way.
     #[error("cut to put up a fence")]
     Fenced,
@@ -202,5 +235,38 @@ pub enum CloseReason {
         portal: Portal,
         /// Why it failed last.
         last: LossReason,
+    },
+}
+
+/// A connection could not be added to a session, or taken out of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectionError {
+    /// The session is not logged in.
+    #[error("the session is not logged in")]
+    NotUp,
+    /// It has as many connections as were negotiated.
+    #[error("the session has all of the {limit} connections that were negotiated (MaxConnections)")]
+    TooMany {
+        /// MaxConnections.
+        limit: usize,
+    },
+    /// There is no such connection.
+    #[error("the session has no connection {cid}")]
+    Unknown {
+        /// The CID asked for.
+        cid: Cid,
+    },
+    /// It is lost, and being recovered.
+    #[error("connection {cid} is being recovered")]
+    Recovering {
+        /// The CID asked for.
+        cid: Cid,
+    },
+    /// It is the last one.
+    #[error("connection {cid} is the last one; log the session out instead")]
+    Last {
+        /// The CID asked for.
+        cid: Cid,
     },
 }

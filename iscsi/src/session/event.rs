@@ -58,6 +58,41 @@ pub enum Event {
         /// Why.
         reason: LossReason,
     },
+    /// A further connection has joined the session, or a lost one has come back.
+    ConnectionAdded {
+        /// The connection.
+        cid: Cid,
+        /// Through which portal.
+        portal: Portal,
+    },
+    /// A further connection could not be had; the session goes on without it.
+    ConnectionFailed {
+        /// The connection.
+        cid: Cid,
+        /// Through which portal.
+        portal: Portal,
+        /// Why.
+        reason: LossReason,
+    },
+    /// A connection is gone; the session lives on and recovers its tasks.
+    ConnectionLost {
+        /// The connection.
+        cid: Cid,
+        /// Why.
+        reason: LossReason,
+    },
+    /// A connection was logged out; the session goes on.
+    ConnectionRemoved {
+        /// The connection.
+        cid: Cid,
+    },
+    /// Tasks of a connection that is gone went to others.
+    TasksMoved {
+        /// By TASK REASSIGN, or by an ABORT TASK.
+        reassigned: usize,
+        /// By sending the command again, which the target had not taken.
+        retried: usize,
+    },
     /// An attempt to reconnect failed.
     AttemptFailed {
         /// Where to.

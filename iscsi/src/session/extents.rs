@@ -44,6 +44,24 @@ impl Extents {
         true
     }
 
+    /// Takes `[from, to)` out again, which was added before.
+    pub(super) fn remove(&mut self, from: u32, to: u32) {
+        let found = self
+            .0
+            .iter()
+            .position(|extent| extent.0 <= from && to <= extent.1);
+        let Some(at) = found.filter(|_| from < to) else {
+            return;
+        };
+        let (start, end) = self.0.remove(at);
+        if to < end {
+            self.0.insert(at, (to, end));
+        }
+        if start < from {
+            self.0.insert(at, (start, from));
+        }
+    }
+
     fn put(&mut self, at: usize, extent: (u32, u32)) {
         if let Some(place) = self.0.get_mut(at) {
             *place = extent;
@@ -82,6 +100,22 @@ mod tests {
         assert_eq!(extents(&[(0, 8), (2, 4)]), None);
         assert_eq!(extents(&[(2, 4), (0, 8)]), None);
         assert_eq!(extents(&[(0, 4), (0, 4)]), None);
+    }
+
+    #[test]
+    fn what_was_added_can_be_taken_out() {
+        let left = |from, to| {
+            let mut sut = Extents::default();
+            assert!(sut.add(0, 10));
+            sut.remove(from, to);
+            sut.0.to_vec()
+        };
+        assert_eq!(left(0, 10), []);
+        assert_eq!(left(0, 4), [(4, 10)]);
+        assert_eq!(left(4, 10), [(0, 4)]);
+        assert_eq!(left(4, 6), [(0, 4), (6, 10)]);
+        assert_eq!(left(4, 4), [(0, 10)]);
+        assert_eq!(left(8, 12), [(0, 10)]);
     }
 
     #[test]

@@ -2,10 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use super::connection::{Connection, Work};
 use super::control::Control;
 use super::error::{CloseReason, LossReason, ProtocolError};
 use super::{After, Phase, Session, later};
-use crate::wire::{Itt, LogoutResponse};
+use crate::name::Cid;
+use crate::wire::{Itt, LogoutReason, LogoutResponse};
 
 /// A logout under way.
 #[derive(Debug)]
@@ -62,7 +64,7 @@ impl Session {
             Phase::LoggingOut(logout) => logout.why = Why::Application,
             Phase::Waiting { .. } => self.end(CloseReason::LoggedOut),
             Phase::Connecting { .. } | Phase::LoggingIn { .. } => {
-                self.close(After::Closed(CloseReason::LoggedOut));
+                self.close(now, After::Closed(CloseReason::LoggedOut));
             }
             Phase::Closing(after) => *after = After::Closed(CloseReason::LoggedOut),
             Phase::Closed => {}
@@ -88,11 +90,13 @@ impl Session {
             step: Step::Draining,
             deadline,
         });
+        self.stop_joining();
         self.advance_logout(now);
     }
 
     /// Sends the Logout once nothing is under way, or the time for that is up.
     pub(super) fn advance_logout(&mut self, now: Instant) {
+        self.advance_partings(now);
         let drained = self.in_flight == 0 && self.pending.is_empty();
         let Phase::LoggingOut(logout) = &mut self.phase else {
             return;
@@ -103,10 +107,31 @@ impl Session {
             logout.deadline = later(now, self.config.timeouts.logout);
             // What was not sent by now never will be; nothing may follow a Logout.
             self.pending.clear();
-            let connection = self.connections.leading_mut();
-            connection.sending.clear();
-            connection.controls.push_back(Control::Logout { itt });
+            let Some(cid) = self.speaker() else {
+                return self.logout_refused(now);
+            };
+            for connection in self.connections.iter_mut() {
+                connection.sending.clear();
+                if connection.cid != cid {
+                    connection.controls.clear();
+                }
+            }
+            let (reason, exp_stat_sn) = (LogoutReason::CloseSession, None);
+            let logout = Control::Logout {
+                itt,
+                reason,
+                cid,
+                exp_stat_sn,
+            };
+            self.push_control(cid, logout);
         }
+    }
+
+    /// A connection on which the session can be logged out.
+    fn speaker(&self) -> Option<Cid> {
+        let mut all = self.connections.iter();
+        let free = |it: &&Connection| it.may_send() && !matches!(it.work, Work::LoggingOut { .. });
+        all.find(free).map(|it| it.cid)
     }
 
     pub(super) fn logout_timeout(&mut self, now: Instant) {
@@ -125,6 +150,9 @@ impl Session {
         now: Instant,
         response: &LogoutResponse,
     ) -> Result<(), ProtocolError> {
+        if self.connection_logout_response(now, response) {
+            return Ok(());
+        }
         let Phase::LoggingOut(logout) = &self.phase else {
             return Err(ProtocolError::UnexpectedPdu {
                 pdu: "Logout Response",
@@ -155,8 +183,7 @@ impl Session {
             },
             Why::Fence => After::Again,
         };
-        self.close_transport(false);
-        self.phase = Phase::Closing(after);
+        self.close_all(now, false, after);
         Ok(())
     }
 

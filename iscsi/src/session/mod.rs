@@ -28,12 +28,16 @@ mod ending;
 pub mod error;
 pub mod event;
 mod extents;
+mod joining;
 mod lives;
 mod logout;
 mod nop;
+mod parting;
 mod read;
 mod reconnect;
+mod recovery;
 mod response;
+mod schedule;
 mod snapshot;
 pub mod state;
 mod stats;
@@ -48,7 +52,7 @@ use std::time::{Duration, Instant};
 use scsi::{Incarnation, NexusState};
 
 pub use self::config::{Backoff, Keepalive, SessionConfig, Timeouts};
-pub use self::error::{CloseReason, LossReason, ProtocolError, R2tFault};
+pub use self::error::{CloseReason, ConnectionError, LossReason, ProtocolError, R2tFault};
 pub use self::event::{Action, Event};
 pub use self::read::Loan;
 pub use self::snapshot::SessionSnapshot;
@@ -56,12 +60,13 @@ pub use self::state::ConnectionState;
 pub use self::stats::SessionStats;
 pub use self::task::TaskKey;
 
-use self::connection::Connection;
+use self::connection::{Connection, Work};
 use self::connections::Connections;
 use self::control::Controls;
 use self::lives::Lives;
 use self::logout::Logout;
 use self::reconnect::Reconnect;
+use self::recovery::Adrift;
 use self::task::TaskTable;
 use self::window::CommandWindow;
 use crate::login::Login;
@@ -91,6 +96,9 @@ pub struct Session {
     tsih: Tsih,
     window: CommandWindow,
     connections: Connections,
+    /// Connections wanted in this life.
+    wanted: usize,
+    adrift: Adrift,
     tasks: TaskTable,
     /// Commands waiting for the window, oldest first.
     pending: VecDeque<TaskKey>,
@@ -176,6 +184,8 @@ impl Session {
             keys: Vec::new(),
             tsih: Tsih(0),
             connections: Connections::new(Connection::new(now, Cid(0), portal)),
+            wanted: 1,
+            adrift: Adrift::new(now),
             pending: VecDeque::new(),
             in_flight: 0,
             controls: Controls::default(),
@@ -196,13 +206,31 @@ impl Session {
         self.actions.pop_front()
     }
 
-    /// The next thing to do, when it only concerns the parameters of the connection.
-    pub fn poll_logged_in(&mut self) -> Option<Action> {
-        let only_parameters = matches!(self.actions.front(), Some(Action::LoggedIn { .. }));
-        if only_parameters {
-            self.actions.pop_front()
-        } else {
-            None
+    /// The parameters of a connection that has just been logged in, if they are still to be put
+    /// into force.
+    pub fn poll_logged_in(&mut self, cid: Cid) -> Option<Action> {
+        let ours =
+            |action: &Action| matches!(action, Action::LoggedIn { cid: it, .. } if *it == cid);
+        let at = self.actions.iter().position(ours)?;
+        self.actions.remove(at)
+    }
+
+    /// Whether the driver is to go on reading a connection: not when it is to be closed.
+    #[must_use]
+    pub fn is_open(&self, cid: Cid) -> bool {
+        let closing = matches!(self.phase, Phase::Closing(_) | Phase::Closed);
+        !closing
+            && self
+                .connections
+                .get(cid)
+                .is_some_and(|it| it.open && !matches!(it.work, Work::Closing(_)))
+    }
+
+    /// The socket of a connection takes nothing at present (`true`), or does again. Its commands
+    /// go to other connections meanwhile; a session with one connection does not need to know.
+    pub fn handle_blocked(&mut self, cid: Cid, blocked: bool) {
+        if let Some(connection) = self.connections.get_mut(cid) {
+            connection.blocked = blocked;
         }
     }
 
@@ -222,22 +250,29 @@ impl Session {
     pub fn poll_transmit(&mut self, now: Instant, cid: Cid, out: &mut Transmit) {
         match &mut self.phase {
             Phase::LoggingIn { login, .. } if cid == self.connections.leading().cid => {
-                while let Some((request, data)) = login.poll_transmit() {
-                    let data_bytes = u32::try_from(data.len()).unwrap_or(u32::MAX);
-                    let lengths = crate::wire::Lengths {
-                        ahs_bytes: 0,
-                        data_bytes,
-                    };
-                    out.push(&request.encode(lengths), &[], data.into());
+                push_login(login, out);
+            }
+            Phase::Up | Phase::LoggingOut(_) => {
+                if !self.transmit_login(cid, out) {
+                    self.transmit_requests(now, cid, out);
                 }
             }
-            Phase::Up | Phase::LoggingOut(_) => self.transmit_requests(now, cid, out),
             Phase::Waiting { .. }
             | Phase::Connecting { .. }
             | Phase::LoggingIn { .. }
             | Phase::Closing(_)
             | Phase::Closed => {}
         }
+    }
+
+    /// Sends what the login of a further connection has to say; `false`: it is not in one.
+    fn transmit_login(&mut self, cid: Cid, out: &mut Transmit) -> bool {
+        let connection = self.connections.get_mut(cid);
+        let Some(Work::LoggingIn { login, .. }) = connection.map(|it| &mut it.work) else {
+            return false;
+        };
+        push_login(login, out);
+        true
     }
 
     fn transmit_requests(&mut self, now: Instant, cid: Cid, out: &mut Transmit) {
@@ -284,7 +319,15 @@ impl Session {
         } else {
             None
         };
-        [phase, tasks, ending].into_iter().flatten().min()
+        let (members, adrift) = if matches!(self.phase, Phase::Up) {
+            (self.members_due(), self.adrift_due())
+        } else {
+            (None, None)
+        };
+        [phase, tasks, ending, members, adrift]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Does what is due.
@@ -324,6 +367,8 @@ impl Session {
         self.end_overdue_tasks(now);
         self.ending_timeouts(now);
         self.keepalive(now);
+        self.member_timeouts(now);
+        self.adrift_timeouts(now);
     }
 
     /// Whether the session has ended for good.
@@ -336,7 +381,7 @@ impl Session {
     /// memory for a busy connection can be given back.
     #[must_use]
     pub fn is_quiet(&self) -> bool {
-        let asked = |connection: &Connection| connection.ping.is_some();
+        let asked = |connection: &Connection| connection.ping.is_some() || !connection.is_up();
         self.in_flight == 0 && self.pending.is_empty() && self.connections.iter().all(asked)
     }
 
@@ -344,11 +389,12 @@ impl Session {
     #[must_use]
     pub fn state(&self) -> NexusState {
         match self.phase {
-            Phase::Up => NexusState::Up(self.lives.newest()),
+            Phase::Up if self.is_served() => NexusState::Up(self.lives.newest()),
             Phase::Closed => NexusState::Closed,
             Phase::Waiting { .. }
             | Phase::Connecting { .. }
             | Phase::LoggingIn { .. }
+            | Phase::Up
             | Phase::LoggingOut(_)
             | Phase::Closing(_) => NexusState::Down(self.lives.newest()),
         }
@@ -376,8 +422,11 @@ impl Session {
     /// before it; `None` when there is no such.
     #[must_use]
     pub fn idle_connection(&self) -> Option<Cid> {
-        let connection = self.connections.leading();
-        (self.pending.is_empty() && connection.is_idle()).then_some(connection.cid)
+        if !self.pending.is_empty() {
+            return None;
+        }
+        let cid = self.connections.scheduled()?;
+        self.connections.get(cid)?.is_idle().then_some(cid)
     }
 
     /// Whether [`Session::poll_transmit`] may have something for the connection.
@@ -387,10 +436,13 @@ impl Session {
             Phase::LoggingIn { .. } => cid == self.connections.leading().cid,
             Phase::Up | Phase::LoggingOut(_) => {
                 self.connections.get(cid).is_some_and(|connection| {
-                    connection.may_send()
-                        && (!connection.controls.is_empty()
-                            || !connection.sending.is_empty()
-                            || (!self.pending.is_empty() && self.window.is_open()))
+                    let requests = !connection.controls.is_empty()
+                        || !connection.sending.is_empty()
+                        || (!self.pending.is_empty()
+                            && self.window.is_open()
+                            && self.connections.scheduled() == Some(cid));
+                    (connection.may_send() && requests)
+                        || matches!(connection.work, Work::LoggingIn { .. })
                 })
             }
             Phase::Waiting { .. }
@@ -400,7 +452,12 @@ impl Session {
         }
     }
 
-    /// Whether a connection is in full feature phase.
+    /// Whether any connection carries commands.
+    fn is_served(&self) -> bool {
+        self.connections.iter().any(Connection::may_send)
+    }
+
+    /// Whether the session is in full feature phase.
     fn is_connected(&self) -> bool {
         matches!(self.phase, Phase::Up | Phase::LoggingOut(_))
     }
@@ -441,6 +498,17 @@ impl Session {
         (self.entropy)(&mut byte);
         let [byte] = byte;
         after * 3 / 4 + after / 2 * u32::from(byte) / 256
+    }
+}
+
+fn push_login(login: &mut Login, out: &mut Transmit) {
+    while let Some((request, data)) = login.poll_transmit() {
+        let data_bytes = u32::try_from(data.len()).unwrap_or(u32::MAX);
+        let lengths = crate::wire::Lengths {
+            ahs_bytes: 0,
+            data_bytes,
+        };
+        out.push(&request.encode(lengths), &[], data.into());
     }
 }
 

@@ -51,7 +51,7 @@ impl Session {
                 // Anything heard since the ping proves as much as its answer.
                 Some(ping) if ping.sent >= connection.last_heard => {
                     let limit = self.config.keepalive.timeout;
-                    return self.lose(now, LossReason::KeepaliveTimeout(limit));
+                    self.connection_failed(now, cid, LossReason::KeepaliveTimeout(limit));
                 }
                 _ => {
                     let itt = self.controls.tag();

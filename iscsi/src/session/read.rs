@@ -15,9 +15,35 @@ use crate::wire::DataIn;
 pub(super) struct ReadProgress {
     next_data_sn: DataSn,
     received: Extents,
+    /// Nothing has come since the task was reassigned: the target may begin where it was asked
+    /// to, or from the start (RFC 7143 §7.2.2).
+    resumed: bool,
 }
 
 impl ReadProgress {
+    /// The first Data-In that has not come: what TASK REASSIGN asks for (RFC 7143 §11.5.6).
+    pub(super) fn resume_at(&self) -> DataSn {
+        self.next_data_sn
+    }
+
+    /// The task goes on, on another connection.
+    pub(super) fn resume(&mut self) {
+        self.resumed = true;
+    }
+
+    /// The last Data-In taken, for `[from, to)`, has not come after all.
+    fn forget(&mut self, from: usize, to: usize) {
+        if let (Ok(from), Ok(to)) = (u32::try_from(from), u32::try_from(to)) {
+            self.received.remove(from, to);
+            self.next_data_sn = self.next_data_sn.plus(u32::MAX);
+        }
+    }
+
+    /// The task begins anew.
+    pub(super) fn restart(&mut self) {
+        *self = Self::default();
+    }
+
     /// Leading bytes without a hole.
     pub(super) fn leading(&self) -> u32 {
         self.received.leading()
@@ -48,6 +74,9 @@ impl Session {
             // A Data-In that only carries the status of a write would be SCSI Response's job.
             return Err(ProtocolError::UnexpectedDataIn);
         };
+        if std::mem::take(&mut task.read.resumed) && header.data_sn == DataSn(0) {
+            task.read.restart();
+        }
         let expected = task.read.next_data_sn;
         if header.data_sn != expected {
             return Err(ProtocolError::DataSnGap {
@@ -76,13 +105,23 @@ impl Session {
         Ok(Placement::Into(Loan {
             key,
             buf: std::mem::take(buf),
+            start: offset as usize,
             from: offset as usize,
             to: end as usize,
         }))
     }
 
-    /// Takes back lent memory; completes the task when its end had come meanwhile.
+    /// Takes back lent memory whose payload did not come whole, and counts the Data-In as not
+    /// received.
     pub fn take_back(&mut self, loan: Loan) {
+        if let Some(task) = self.tasks.get_mut(loan.key) {
+            task.read.forget(loan.start, loan.to);
+        }
+        self.returned(loan);
+    }
+
+    /// Takes back lent memory; completes the task when its end had come meanwhile.
+    pub(super) fn returned(&mut self, loan: Loan) {
         let Some(task) = self.tasks.get_mut(loan.key) else {
             return;
         };
@@ -99,6 +138,7 @@ impl Session {
 pub struct Loan {
     pub(super) key: TaskKey,
     pub(super) buf: IoBuf,
+    start: usize,
     from: usize,
     to: usize,
 }

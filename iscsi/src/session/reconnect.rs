@@ -11,10 +11,11 @@ use std::time::{Duration, Instant};
 
 use scsi::Incarnation;
 
+use super::connection::{Connection, Next, Work};
 use super::error::{CloseReason, LossReason};
 use super::event::{Action, Event};
 use super::logout::Logout;
-use super::state::ConnectionState;
+use super::state::{ConnectionEvent, ConnectionState};
 use super::window::CommandWindow;
 use super::{After, FAR, Phase, Session, later};
 use crate::login::{
@@ -95,6 +96,11 @@ impl Reconnect {
         }
     }
 
+    /// What a login offers: what succeeded last, or what is configured.
+    pub(super) fn auth_in_use(&mut self, configured: &AuthPolicy) -> AuthPolicy {
+        self.auth.get_or_insert_with(|| configured.clone()).clone()
+    }
+
     /// A target asked to be left alone for a while.
     pub(super) fn wait_at_least(&mut self, now: Instant, wait: Duration) {
         self.not_before = self.not_before.max(now + wait.min(WAIT_MAX));
@@ -135,11 +141,13 @@ impl Session {
             let round = u32::try_from(self.reconnect.fence_tries / 2).unwrap_or(u32::MAX);
             timeout = timeout.min(CONNECT_WITH_FENCE.saturating_mul(1 << round.min(16)));
         }
-        let connection = self.connections.leading_mut();
-        let cid = Cid(connection.cid.0.wrapping_add(1));
-        connection.cid = cid;
-        connection.portal = portal.clone();
-        connection.state = ConnectionState::TransportWait;
+        self.connections.keep_leading();
+        let cid = self.connections.next_cid();
+        let mut connection = Connection::new(now, cid, portal.clone());
+        connection.params = self.connections.leading().params.clone();
+        connection.happened(ConnectionEvent::ConnectStarted);
+        connection.open = true;
+        *self.connections.leading_mut() = connection;
         self.phase = Phase::Connecting {
             deadline: later(now, timeout),
         };
@@ -152,17 +160,16 @@ impl Session {
 
     /// The connection is open.
     pub fn handle_connected(&mut self, now: Instant, cid: Cid) {
+        if matches!(self.phase, Phase::Up) {
+            return self.member_connected(now, cid);
+        }
         let connection = self.connections.leading_mut();
         if cid != connection.cid || !matches!(self.phase, Phase::Connecting { .. }) {
             return;
         }
         connection.last_heard = now;
-        connection.state = ConnectionState::InLogin;
-        let auth = self
-            .reconnect
-            .auth
-            .take()
-            .unwrap_or_else(|| self.config.auth.clone());
+        connection.happened(ConnectionEvent::Connected);
+        let auth = self.reconnect.auth_in_use(&self.config.auth);
         let config = LoginConfig {
             initiator_name: self.config.initiator_name.clone(),
             initiator_alias: self.config.initiator_alias.clone(),
@@ -173,6 +180,7 @@ impl Session {
             tsih: Tsih(0),
             cid,
             cmd_sn: self.reconnect.cmd_sn,
+            exp_stat_sn: None,
             itt: Itt(u32::from(cid.0)),
             auth,
             offer: self.config.offer.clone(),
@@ -191,7 +199,16 @@ impl Session {
 
     /// No connection could be opened; `reason` in the system's words.
     pub fn handle_connect_failed(&mut self, now: Instant, cid: Cid, reason: String) {
-        if cid == self.connections.leading().cid && matches!(self.phase, Phase::Connecting { .. }) {
+        let Some(connection) = self.connections.get_mut(cid) else {
+            return;
+        };
+        if matches!(connection.work, Work::Connecting { .. }) {
+            connection.open = false;
+            return self.member_failed(now, cid, LossReason::Transport(reason));
+        }
+        if matches!(self.phase, Phase::Connecting { .. }) {
+            connection.open = false;
+            connection.state = ConnectionState::Free;
             let at = self.retry_at(now);
             self.attempt_failed(now, at, LossReason::Transport(reason));
         }
@@ -200,14 +217,16 @@ impl Session {
     /// The peer closed the connection, or the network broke it (`reason`).
     pub fn handle_lost(&mut self, now: Instant, cid: Cid, reason: Option<String>) {
         if self.connections.get(cid).is_some() {
-            let reason = match (reason, &self.phase) {
-                (Some(reason), _) => LossReason::Transport(reason),
-                (None, Phase::LoggingIn { login, .. }) => LossReason::ClosedInLogin {
+            let work = self.connections.get(cid).map(|it| &it.work);
+            let reason = match (reason, &self.phase, work) {
+                (Some(reason), ..) => LossReason::Transport(reason),
+                (None, Phase::LoggingIn { login, .. }, _)
+                | (None, _, Some(Work::LoggingIn { login, .. })) => LossReason::ClosedInLogin {
                     stage: login.stage(),
                 },
-                (None, _) => LossReason::ClosedByTarget,
+                (None, ..) => LossReason::ClosedByTarget,
             };
-            self.lose(now, reason);
+            self.connection_failed(now, cid, reason);
         }
     }
 
@@ -254,7 +273,7 @@ impl Session {
             permanent,
         });
         self.reconnect.portal = Some(to);
-        self.close(After::Again);
+        self.close(now, After::Again);
     }
 
     fn logged_in(&mut self, now: Instant, settled: LoggedIn) {
@@ -269,7 +288,7 @@ impl Session {
         self.controls.reset();
         let connection = self.connections.leading_mut();
         connection.clear();
-        connection.state = ConnectionState::LoggedIn;
+        connection.happened(ConnectionEvent::LoginDone);
         connection.params = settled.connection;
         connection.exp_stat_sn = settled.exp_stat_sn;
         connection.last_heard = now;
@@ -287,12 +306,17 @@ impl Session {
         }
         self.reconnect.up_since = now;
         self.phase = Phase::Up;
+        let allowed = self.params.max_connections;
+        let wanted = self.config.connections.unwrap_or(allowed).min(allowed);
+        self.wanted = usize::from(wanted).max(1);
+        self.adrift.clear();
         let incarnation = self.lives.begin(self.params.target_portal_group_tag);
         let portal = self.connections.leading().portal.clone();
         self.push_event(Event::LoggedIn {
             incarnation,
             portal,
         });
+        self.open_more(now);
     }
 
     /// Whatever lived in the portal group of this login is over at the target.
@@ -361,51 +385,72 @@ impl Session {
                     };
                     After::Retry { at, reason, failed }
                 };
-                self.close(after);
+                self.close(now, after);
             }
             Phase::Connecting { .. } | Phase::LoggingIn { .. } => {
                 let at = self.retry_at(now);
-                self.close(After::Retry {
-                    at,
-                    reason,
-                    failed: true,
-                });
+                let failed = true;
+                self.close(now, After::Retry { at, reason, failed });
             }
             Phase::Waiting { .. } | Phase::Closing(_) | Phase::Closed => {}
         }
     }
 
-    /// Has the driver close the connection abortively: what the network stack still holds of it
-    /// must not be sent later.
-    pub(super) fn close(&mut self, after: After) {
-        self.close_transport(true);
-        self.phase = Phase::Closing(after);
+    /// Has the driver close all connections abortively: what the network stack still holds of
+    /// them must not be sent later.
+    pub(super) fn close(&mut self, now: Instant, after: After) {
+        self.close_all(now, true, after);
     }
 
     /// Has the driver close every connection.
-    pub(super) fn close_transport(&mut self, abort: bool) {
+    pub(super) fn close_all(&mut self, now: Instant, abort: bool, after: After) {
         for connection in self.connections.iter_mut() {
             connection.state = ConnectionState::CleanupWait;
-            let cid = connection.cid;
-            self.actions.push_back(Action::Close { cid, abort });
+            connection.lost = None;
+            let closing = matches!(connection.work, Work::Closing(_));
+            connection.work = Work::Closing(Next::Forget);
+            if connection.open && !closing {
+                let cid = connection.cid;
+                self.actions.push_back(Action::Close { cid, abort });
+            }
         }
+        self.phase = Phase::Closing(after);
+        self.all_closed(now);
     }
 
     /// The connection is closed; `written` bytes of its stream had been handed to the network.
     ///
     /// The driver gives lent memory back before.
     pub fn handle_closed(&mut self, now: Instant, cid: Cid, written: u64) {
-        let Some(connection) = self.connections.get_mut(cid) else {
+        let Some(connection) = self.connections.get_mut(cid).filter(|it| it.open) else {
             return;
         };
-        connection.state = ConnectionState::Free;
+        connection.open = false;
         connection.written = written;
-        let Phase::Closing(after) = std::mem::replace(&mut self.phase, Phase::Closed) else {
+        if matches!(self.phase, Phase::Closing(_)) {
+            return self.all_closed(now);
+        }
+        if let Work::Closing(next) = connection.work {
+            self.after_close(now, cid, next);
+        } else {
             // The driver never closes on its own.
             debug_assert!(false, "closed without being asked to");
+        }
+    }
+
+    /// Goes on once the driver has closed every connection.
+    fn all_closed(&mut self, now: Instant) {
+        if self.connections.iter().any(|it| it.open) {
+            return;
+        }
+        let Phase::Closing(after) = std::mem::replace(&mut self.phase, Phase::Closed) else {
             return;
         };
         self.end_all_tasks();
+        self.connections.keep_leading();
+        let connection = self.connections.leading_mut();
+        connection.state = ConnectionState::Free;
+        connection.work = Work::Nothing;
         match after {
             After::Closed(reason) => self.end(reason),
             After::Again => self.connect(now),
@@ -427,14 +472,19 @@ impl Session {
     }
 
     /// Nobody carries the session any more (its task was stopped, the runtime is gone): every
-    /// command ends, and the session with them. `written` as in [`Session::handle_closed`].
-    pub fn handle_stopped(&mut self, written: u64) {
+    /// command ends, and the session with them. `written`, for every connection, as in
+    /// [`Session::handle_closed`].
+    pub fn handle_stopped(&mut self, written: &[(Cid, u64)]) {
         if self.is_closed() {
             return;
         }
         for connection in self.connections.iter_mut() {
+            let of = written.iter().find(|(cid, _)| *cid == connection.cid);
+            if let (true, Some((_, written))) = (connection.open, of) {
+                connection.written = *written;
+            }
             connection.state = ConnectionState::Free;
-            connection.written = written;
+            connection.open = false;
         }
         self.end_all_tasks();
         self.actions.clear();
@@ -504,7 +554,7 @@ impl Session {
     }
 
     /// After `failures` failures in a row before this one.
-    fn backed_off(&mut self, now: Instant, failures: u32) -> Instant {
+    pub(super) fn backed_off(&mut self, now: Instant, failures: u32) -> Instant {
         let backoff = self.config.backoff;
         let doubled = backoff.first.saturating_mul(1 << failures.min(16));
         let mut wait = self.jitter(doubled.min(backoff.max).min(FAR));

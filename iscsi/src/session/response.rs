@@ -6,6 +6,7 @@ use scsi::{
     Certainty, DataPhase, DeliveryError, DeliveryErrorKind, Outcome, Residual, ScsiAnswer, Status,
 };
 
+use super::connection::Work;
 use super::error::{LossReason, ProtocolError};
 use super::read::Loan;
 use super::task::{Stage, TaskKey};
@@ -27,14 +28,18 @@ impl Session {
             return;
         };
         connection.last_heard = now;
+        if matches!(connection.work, Work::LoggingIn { .. }) {
+            return self.member_login(now, cid, pdu, data);
+        }
+        let is_up = connection.is_up();
         if let Phase::LoggingIn { .. } = self.phase {
             return self.login_response(now, pdu, data);
         }
-        if !self.is_connected() {
+        if !is_up || !self.is_connected() {
             return;
         }
         if let Err(error) = self.dispatch(now, cid, pdu, data) {
-            self.lose(now, LossReason::Protocol(error));
+            self.broke_protocol(now, cid, error);
         }
         self.advance_logout(now);
     }
@@ -49,11 +54,13 @@ impl Session {
         match pdu {
             Response::Scsi(response) => {
                 if self.status_is_next(cid, response.stat_sn, response.window)? {
+                    self.check_allegiance(cid, response.itt)?;
                     self.scsi_response(response, data)?;
                 }
             }
             Response::R2t(r2t) => {
                 self.window.update(r2t.window);
+                self.check_allegiance(cid, r2t.itt)?;
                 self.ready_to_transfer(r2t)?;
             }
             Response::NopIn(nop) => {
@@ -114,13 +121,17 @@ impl Session {
         bytes: u32,
     ) -> Placement {
         let connected = self.is_connected();
-        let Some(connection) = self.connections.get_mut(cid).filter(|_| connected) else {
+        let connection = self.connections.get_mut(cid);
+        let Some(connection) = connection.filter(|it| connected && it.is_up()) else {
             return Placement::Discard;
         };
         connection.last_heard = now;
         self.window.update(pdu.window);
-        self.data_in(pdu, bytes).unwrap_or_else(|error| {
-            self.lose(now, LossReason::Protocol(error));
+        let placed = self
+            .check_allegiance(cid, pdu.itt)
+            .and_then(|()| self.data_in(pdu, bytes));
+        placed.unwrap_or_else(|error| {
+            self.broke_protocol(now, cid, error);
             Placement::Discard
         })
     }
@@ -128,10 +139,11 @@ impl Session {
     /// The payload of a Data-In is placed, with the right digest; its memory comes back.
     pub fn handle_placed(&mut self, now: Instant, cid: Cid, pdu: &DataIn, loan: Option<Loan>) {
         if let Some(loan) = loan {
-            self.take_back(loan);
+            self.returned(loan);
         }
         let connected = self.is_connected();
-        let Some(connection) = self.connections.get_mut(cid).filter(|_| connected) else {
+        let connection = self.connections.get_mut(cid);
+        let Some(connection) = connection.filter(|it| connected && it.is_up()) else {
             return;
         };
         connection.last_heard = now;
@@ -146,7 +158,7 @@ impl Session {
                 Ok(())
             });
         if let Err(error) = result {
-            self.lose(now, LossReason::Protocol(error));
+            self.broke_protocol(now, cid, error);
         }
         self.advance_logout(now);
     }
@@ -156,9 +168,7 @@ impl Session {
         if error == FrameError::HeaderDigest {
             self.stats.digest_errors += 1;
         }
-        if self.connections.get(cid).is_some() {
-            self.lose(now, LossReason::from(error));
-        }
+        self.connection_failed(now, cid, LossReason::from(error));
     }
 
     /// A PDU came whose data digest is wrong; the stream can be followed nevertheless. `loan`:
@@ -168,8 +178,41 @@ impl Session {
             self.take_back(loan);
         }
         self.stats.digest_errors += 1;
-        if self.connections.get(cid).is_some() {
-            self.lose(now, LossReason::from(FrameError::DataDigest));
+        self.connection_failed(now, cid, LossReason::from(FrameError::DataDigest));
+    }
+
+    /// The target broke the protocol on a connection. What may be the fault of the network ends
+    /// the connection, everything else the session.
+    fn broke_protocol(&mut self, now: Instant, cid: Cid, error: ProtocolError) {
+        let network = matches!(
+            error,
+            ProtocolError::Frame(_)
+                | ProtocolError::StatSnGap { .. }
+                | ProtocolError::DataSnGap { .. }
+                | ProtocolError::R2tSnGap { .. }
+        );
+        let reason = LossReason::Protocol(error);
+        if network {
+            self.connection_failed(now, cid, reason);
+        } else {
+            self.lose(now, reason);
+        }
+    }
+
+    /// Everything about a task comes on the connection that its command was sent on
+    /// (RFC 7143 §4.2.5.1).
+    fn check_allegiance(&self, cid: Cid, itt: Itt) -> Result<(), ProtocolError> {
+        if self.connections.len() == 1 {
+            return Ok(());
+        }
+        let task = self.tasks.get(TaskKey::from_itt(itt));
+        match task.filter(|task| task.stage == Stage::Sent) {
+            Some(task) if task.allegiance != cid => Err(ProtocolError::WrongConnection {
+                itt: itt.0,
+                allegiance: task.allegiance,
+                cid,
+            }),
+            _ => Ok(()),
         }
     }
 
@@ -332,8 +375,10 @@ impl Session {
                 self.task_request_rejected(now, itt);
                 Ok(())
             }
-            Some((Opcode::LogoutRequest, _)) => {
-                self.logout_refused(now);
+            Some((Opcode::LogoutRequest, itt)) => {
+                if !self.connection_logout_rejected(now, itt) {
+                    self.logout_refused(now);
+                }
                 Ok(())
             }
             _ => {

@@ -14,6 +14,14 @@ pub struct SessionStats {
     pub logins: u64,
     /// Connections lost.
     pub losses: u64,
+    /// Connections that joined the session after its leading login.
+    pub connections_added: u64,
+    /// Connections lost while the session lived on.
+    pub connections_lost: u64,
+    /// Tasks that were reassigned to another connection.
+    pub reassigned: u64,
+    /// Commands sent again with their CmdSN.
+    pub retried: u64,
     /// Commands that had no answer in time.
     pub timeouts: u64,
     /// ABORT TASK requests sent.

@@ -87,6 +87,8 @@ pub(super) struct Task {
     pub(super) allegiance: Cid,
     /// Where the command's own PDU begins and ends in its connection's stream.
     pub(super) stream: (u64, u64),
+    /// It went to another connection, or was sent again: `stream` says nothing any more.
+    pub(super) resent: bool,
     pub(super) read: ReadProgress,
     pub(super) write: WriteProgress,
     pub(super) ending: Ending,

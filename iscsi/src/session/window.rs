@@ -61,6 +61,16 @@ impl CommandWindow {
         self.next
     }
 
+    /// The first command that the target has not acknowledged.
+    pub(super) fn acknowledged(&self) -> CmdSn {
+        self.exp
+    }
+
+    /// Whether the target has acknowledged a command.
+    pub(super) fn has_acknowledged(&self, cmd_sn: CmdSn) -> bool {
+        cmd_sn.precedes(self.exp)
+    }
+
     /// Commands the target would take beyond what it has acknowledged.
     pub(super) fn size(&self) -> u32 {
         self.max.next().since(self.exp)

@@ -39,6 +39,8 @@ pub(super) struct WriteProgress {
     /// Which ones, when DataSequenceInOrder is No.
     ranges: Extents,
     bursts: SmallVec<[Burst; 2]>,
+    /// No R2T has come since the task was reassigned.
+    resumed: bool,
 }
 
 /// How a write begins.
@@ -83,6 +85,21 @@ impl WriteProgress {
         !self.bursts.is_empty()
     }
 
+    /// The task goes on, on another connection: no tag of the old one is good any more. The
+    /// target asks for what it has not got (RFC 7143 §7.2.2).
+    pub(super) fn resume(&mut self) {
+        let unsent: u32 = self.bursts.iter().map(|burst| burst.end - burst.at).sum();
+        self.granted = self.granted.saturating_sub(unsent);
+        self.bursts.clear();
+        self.ranges = Extents::default();
+        self.resumed = true;
+    }
+
+    /// The task begins anew.
+    pub(super) fn restart(&mut self) {
+        *self = Self::default();
+    }
+
     pub(super) fn open(&mut self, opening: Opening) {
         self.granted = opening.unsolicited_end;
         self.ranges.add(0, opening.unsolicited_end);
@@ -109,6 +126,13 @@ impl WriteProgress {
             bytes,
             fault,
         };
+        if self.resumed && offset.saturating_add(bytes) <= expected {
+            // The target counts on where it was, which may be behind R2Ts that got lost, and may
+            // ask again for what it has thrown away.
+            self.next_r2t_sn = r2t.r2t_sn;
+            self.granted = self.granted.min(offset);
+            self.resumed = false;
+        }
         if r2t.r2t_sn != self.next_r2t_sn {
             return Err(ProtocolError::R2tSnGap {
                 expected: self.next_r2t_sn.0,

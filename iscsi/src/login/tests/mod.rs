@@ -19,6 +19,7 @@ pub(super) const CMD_SN: CmdSn = CmdSn(123);
 
 pub(super) fn config() -> LoginConfig {
     LoginConfig {
+        exp_stat_sn: None,
         initiator_name: "iqn.2024-01.test:initiator".parse().unwrap(),
         initiator_alias: None,
         session: SessionKind::Normal {

@@ -346,7 +346,8 @@ fn a_driver_that_stops_leaves_nobody_waiting() {
     let mut peer = Peer::ready();
     let key = peer.submit(0, read(512));
     peer.one();
-    peer.session.handle_stopped(peer.out.written());
+    peer.session
+        .handle_stopped(&[(peer.cid, peer.out.written())]);
     assert!(peer.session.is_closed());
     assert_eq!(contents(peer.ended(key)).len(), 512);
     peer.assert_clean();
