@@ -195,7 +195,8 @@ impl Registry {
         if list.len() != 24 {
             return Err(Sense::LIST_LENGTH);
         }
-        let (key, action_key, flags) = (list.be64(0), list.be64(8), list[20]);
+        let (key, action_key) = (list.be64(0), list.be64(8));
+        let flags = list.get(20).copied().unwrap_or_default();
         let action = cdb[1] & 0x1f;
         if flags & 0x0c != 0 {
             return Err(Sense::list_field(20));
