@@ -56,11 +56,12 @@ pub use iscsi::session::{Event as SessionEvent, LossReason, SessionSnapshot, Tim
 pub use iscsi::text::{ConnectionParams, NegotiatedKey, OfferError, SessionParams};
 pub use mpio::{
     AssembleError, EventKind as PathEvent, Failback, FenceFailure, FenceQuality, Geometry, IoError,
-    IoErrorKind, LoadBalancePolicy, LuIdentity, NoPathRetry, OutcomeCertainty, PathAccess,
-    PathGroup, PathId, PathSettings, PathSnapshot, PathState, PathStats, SecondFence, SwitchReason,
-    Topology, Tuning, UnknownFailback,
+    IoErrorKind, KeyCount, LoadBalancePolicy, LuIdentity, NoPathRetry, OutcomeCertainty,
+    PathAccess, PathGroup, PathId, PathSettings, PathSnapshot, PathState, PathStats,
+    ReservationError, SecondFence, SwitchReason, Topology, Tuning, UnknownFailback,
 };
 pub use query::QueryError;
+pub use scsi::reservation;
 pub use scsi::{Bytes, Cdb, Command, DataPhase, IoBuf, Lun, NexusState, ScsiAnswer, TaskAttribute};
 pub use state::StateError;
 pub use target::{LunDescription, PortalSpec, Target, TargetSpec};

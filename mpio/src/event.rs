@@ -47,6 +47,12 @@ pub enum EventKind {
         /// Its life.
         incarnation: Incarnation,
     },
+    /// A path came back, and the unit's persistent-reservation key was registered by no nexus any
+    /// more: another host preempted it, or the device forgot. The path is not registered again.
+    RegistrationLost {
+        /// Which.
+        path: PathId,
+    },
     /// A path lost its session; the transport reconnects.
     PathDown {
         /// Which.
@@ -181,6 +187,11 @@ impl fmt::Display for EventKind {
                 write!(f, "path {path} is used again after {after:.1?}")
             }
             Self::PathClosed { path } => write!(f, "path {path} is closed"),
+            Self::RegistrationLost { path } => write!(
+                f,
+                "path {path} is back without its registration: another host preempted the \
+                 reservation key"
+            ),
             Self::IdentityMismatch { path, difference } => {
                 write!(f, "path {path} leads to another unit: {difference}")
             }

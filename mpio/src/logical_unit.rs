@@ -1,6 +1,7 @@
 //! The public face: a logical unit that outlives its paths.
 
 mod policy;
+mod reservation;
 
 use std::fmt;
 use std::future::{Future, poll_fn};

@@ -20,6 +20,7 @@ use crate::fencer::{change, fence};
 use crate::identity::{Difference, Profile};
 use crate::path::{Path, PathId, PathState};
 use crate::probe::Probe;
+use crate::reservation::{self, Standing};
 use crate::signal::race;
 use crate::supervisor::{Action, Supervisor, Verified};
 use crate::unit::Unit;
@@ -210,13 +211,36 @@ async fn verify<N: Nexus, C: Clock>(
                 if profile.read_only {
                     unit.set_read_only();
                 }
-                Verified::Same
+                register(unit, path, life, finding).await
             }
             Err(difference) => {
                 finding.difference = Some(difference);
                 Verified::Different
             }
         },
+        Err(problem) => {
+            finding.problem = Some(problem);
+            Verified::Unclear
+        }
+    }
+}
+
+/// A path of a registered unit carries I/O only after it is registered itself.
+async fn register<N: Nexus, C: Clock>(
+    unit: &Unit<N, C>,
+    path: &Path<N>,
+    life: Incarnation,
+    finding: &mut Finding,
+) -> Verified {
+    match reservation::on_return(unit, path, life).await {
+        Ok(Standing::Same) => Verified::Same,
+        Ok(Standing::Lost) => {
+            let path = path.id;
+            let now = unit.clock.now();
+            unit.events
+                .publish(now, EventKind::RegistrationLost { path });
+            Verified::Same
+        }
         Err(problem) => {
             finding.problem = Some(problem);
             Verified::Unclear

@@ -21,6 +21,7 @@ use crate::identity::Profile;
 use crate::path::{MAX_PATHS, Path, PathId, PathSet, PathSettings, PathSpec, PathState};
 use crate::probe::Deferred;
 use crate::queueing::{News, NoPathRetry, Queueing};
+use crate::registration::Registered;
 use crate::select::{Io, LoadBalancePolicy, PathView, Selector};
 use crate::signal::{Signal, lock, race};
 use crate::supervisor::PAUSE_MIN;
@@ -37,6 +38,8 @@ pub(crate) struct Unit<N, C> {
     /// Raised whenever I/O that waits should look again.
     pub(crate) changes: Signal,
     pub(crate) holds: Holds,
+    /// The registration of its paths.
+    pub(crate) registered: Registered,
     pub(crate) events: Hub,
     /// Told to a path check; the next flush tells it.
     pub(crate) deferred: Deferred,
@@ -86,6 +89,7 @@ impl<N: Nexus, C: Clock> Unit<N, C> {
             table: ArcSwap::from_pointee(table),
             changes: Signal::default(),
             holds: Holds::default(),
+            registered: Registered::default(),
             events: Hub::default(),
             deferred: Deferred::default(),
             closing: AtomicBool::new(false),

@@ -82,6 +82,15 @@ impl ReservationType {
         })
     }
 
+    /// Whether every registered nexus is a holder; the reservation then has no key.
+    #[must_use]
+    pub const fn is_for_all_registrants(self) -> bool {
+        matches!(
+            self,
+            Self::WriteExclusiveAllRegistrants | Self::ExclusiveAccessAllRegistrants
+        )
+    }
+
     /// The code.
     #[must_use]
     pub const fn code(self) -> u8 {
