@@ -109,6 +109,7 @@ impl Scenario {
                 login: ms(rng, 1_000, 6_000),
                 abort_task: ms(rng, 300, 3_000),
                 lu_reset: ms(rng, 300, 3_000),
+                text: Duration::from_secs(10),
                 logout: ms(rng, 500, 3_000),
             },
             backoff: Backoff {

@@ -57,6 +57,12 @@ impl Session {
             operation_code: command.cdb.operation_code(),
             cdb: command.cdb,
             attribute: command.attribute,
+            // RFC 7144 §5.1.1: 0 below level 2.
+            priority: if self.params.protocol_level >= 2 {
+                command.priority.min(15)
+            } else {
+                0
+            },
             incarnation,
             timeout: command.timeout,
             deadline,
@@ -70,6 +76,7 @@ impl Session {
             read: ReadProgress::default(),
             write: WriteProgress::default(),
             ending: Ending::No,
+            muted: false,
             abandoned: false,
             timed_out: false,
             waker: None,
@@ -291,6 +298,8 @@ impl Session {
     /// Every connection is gone: every task ends, with what is known of how far it got.
     pub(super) fn end_all_tasks(&mut self) {
         self.pending.clear();
+        self.fail_functions(None);
+        self.fail_texts(None);
         for index in self.tasks.indices() {
             let Some(task) = self.tasks.at(index) else {
                 continue;
@@ -359,7 +368,7 @@ impl Task {
             read: matches!(self.data, DataPhase::Read(_)) && self.expected_bytes > 0,
             write: matches!(self.data, DataPhase::Write(_)) && self.expected_bytes > 0,
             attribute: self.attribute,
-            priority: 0,
+            priority: self.priority,
             lun: self.lun,
             itt: key.itt(),
             expected_data_bytes: self.expected_bytes,

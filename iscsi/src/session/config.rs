@@ -103,6 +103,8 @@ pub struct Timeouts {
     pub abort_task: Duration,
     /// Answer to a LOGICAL UNIT RESET; afterwards the session is dropped.
     pub lu_reset: Duration,
+    /// A text exchange in full feature phase, from its beginning to its end.
+    pub text: Duration,
     /// Commands under way at a logout, and the answer to the Logout, each.
     pub logout: Duration,
 }
@@ -114,6 +116,7 @@ impl Default for Timeouts {
             login: Duration::from_secs(15),
             abort_task: Duration::from_secs(10),
             lu_reset: Duration::from_secs(15),
+            text: Duration::from_secs(10),
             logout: Duration::from_secs(5),
         }
     }

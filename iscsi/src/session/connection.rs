@@ -15,6 +15,7 @@ use super::error::LossReason;
 use super::schedule::Load;
 use super::state::{CleanupState, ConnectionEvent, ConnectionState, Machine};
 use super::task::TaskKey;
+use super::text::TextSlot;
 use crate::login::{AuthPolicy, Login};
 use crate::name::{Cid, Portal};
 use crate::serial::StatSn;
@@ -96,6 +97,8 @@ pub(super) struct Connection {
     pub(super) ping: Option<Ping>,
     /// Immediate requests that have to go on this connection, oldest first.
     pub(super) controls: VecDeque<Control>,
+    /// Its text exchange.
+    pub(super) text: TextSlot,
     /// Writes with bursts to send, oldest first.
     pub(super) sending: VecDeque<TaskKey>,
     /// Tasks with allegiance to it that are under way.
@@ -130,6 +133,7 @@ impl Connection {
             last_heard: now,
             ping: None,
             controls: VecDeque::new(),
+            text: TextSlot::default(),
             sending: VecDeque::new(),
             in_flight: 0,
             outstanding_bytes: 0,
@@ -242,6 +246,7 @@ impl Connection {
     /// Nothing waits to be sent on it any more.
     pub(super) fn silence(&mut self) {
         self.controls.clear();
+        self.text = TextSlot::default();
         self.sending.clear();
         self.ping = None;
         self.blocked = false;

@@ -29,6 +29,8 @@ pub(super) enum Control {
     Abort { itt: Itt, key: TaskKey },
     /// LOGICAL UNIT RESET.
     Reset { itt: Itt, lun: Lun },
+    /// A task management function that somebody asked for.
+    Manage { itt: Itt },
     /// Logout: of the session, of this connection, or of the lost connection `cid`. Nothing
     /// follows the first two.
     Logout {
@@ -191,6 +193,7 @@ impl Session {
                 let request = self.task_request(function, lun, itt, ack);
                 out.push(&request.encode(Lengths::default()), &[], Bytes::new());
             }
+            Control::Manage { itt } => self.transmit_function(itt, ack, out),
             Control::Retry { .. } => {}
             Control::Reassign { itt, key } => {
                 let Some(task) = self.tasks.get(key) else {
@@ -253,7 +256,7 @@ impl Session {
     }
 
     /// An immediate request that names no task.
-    fn task_request(
+    pub(super) fn task_request(
         &self,
         function: TaskFunction,
         lun: Lun,

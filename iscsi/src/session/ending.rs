@@ -112,6 +112,9 @@ impl Session {
         now: Instant,
         response: &TaskResponse,
     ) -> Result<(), ProtocolError> {
+        if self.function_response(now, response) {
+            return Ok(());
+        }
         let at = self
             .controls
             .asked
@@ -144,7 +147,9 @@ impl Session {
             Asked::Reset {
                 lun,
                 cmd_sn: Some(cmd_sn),
-            } if over => self.end_lun(lun, cmd_sn),
+            } if over => {
+                self.end_affected(Some(lun), cmd_sn);
+            }
             Asked::Reset { .. } => self.lose(now, LossReason::TaskStuck),
         }
         Ok(())
@@ -207,9 +212,10 @@ impl Session {
         }
     }
 
-    fn end_aborted(&mut self, key: TaskKey) {
-        let Some(task) = self.tasks.get(key) else {
-            return;
+    /// Ends a task that the target says is over; `false` when it had ended before.
+    pub(super) fn end_aborted(&mut self, key: TaskKey) -> bool {
+        let Some(task) = self.tasks.get(key).filter(|task| task.stage != Stage::Done) else {
+            return false;
         };
         let kind = if task.timed_out {
             DeliveryErrorKind::TimedOut
@@ -218,11 +224,13 @@ impl Session {
         };
         let certainty = Certainty::Answered;
         self.finish(key, Outcome::Failed(DeliveryError { kind, certainty }));
+        true
     }
 
-    /// A logical unit was reset: the tasks sent before the request are over, those of other
-    /// logical units are not.
-    fn end_lun(&mut self, lun: Lun, reset: CmdSn) {
+    /// A logical unit was reset, or all of them: the tasks sent before the request are over, those
+    /// of other logical units are not. How many had no status.
+    pub(super) fn end_affected(&mut self, lun: Option<Lun>, reset: CmdSn) -> usize {
+        let mut ended = 0;
         for index in self.tasks.indices() {
             let Some(task) = self.tasks.at(index) else {
                 continue;
@@ -232,13 +240,17 @@ impl Session {
                 generation: task.generation,
             };
             // Also those that were answered meanwhile: the reset ends their tags' quarantine.
-            if task.lun == lun && task.stage != Stage::Pending && task.cmd_sn.precedes(reset) {
+            if lun.is_none_or(|lun| task.lun == lun)
+                && task.stage != Stage::Pending
+                && task.cmd_sn.precedes(reset)
+            {
                 self.controls.asked.retain(
                     |(_, asked, _)| !matches!(asked, Asked::Abort { key: other, .. } if *other == key),
                 );
-                self.end_aborted(key);
+                ended += usize::from(self.end_aborted(key));
                 self.release_tag(key);
             }
         }
+        ended
     }
 }

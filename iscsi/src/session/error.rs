@@ -2,6 +2,7 @@
 
 use crate::login::{LoginError, RedirectError};
 use crate::name::{Cid, Portal, PortalGroupTag};
+use crate::text::exchange::TextFault;
 use crate::wire::receiver::FrameError;
 
 /// The target broke the protocol in full feature phase.
@@ -96,6 +97,9 @@ pub enum ProtocolError {
         /// Expected Data Transfer Length.
         expected: u32,
     },
+    /// A text exchange that breaks the rules (RFC 7143 §6.2, §11.11).
+    #[error(transparent)]
+    Text(#[from] TextFault),
     /// A PDU that does not belong to this phase (RFC 7143 §5.3).
     #[error("{pdu} outside its phase (RFC 7143 §5.3)")]
     UnexpectedPdu {
@@ -175,6 +179,18 @@ pub enum LossReason {
         "a command without an answer could be ended neither by ABORT TASK nor by LOGICAL UNIT RESET"
     )]
     TaskStuck,
+    /// A task management function that ends tasks had no response in time.
+    #[error("no response to {function} in time")]
+    ManagementTimeout {
+        /// Its name.
+        function: &'static str,
+    },
+    /// The target ended the session because we asked for that.
+    #[error("the session was ended by {function}")]
+    ResetOnRequest {
+        /// The function's name.
+        function: &'static str,
+    },
     /// The target broke the protocol.
     #[error(transparent)]
     Protocol(#[from] ProtocolError),

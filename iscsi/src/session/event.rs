@@ -123,7 +123,14 @@ pub enum Event {
         /// Its operation code.
         operation_code: u8,
     },
-    /// The target sent an Async Message.
+    /// Parameters were declared anew in full feature phase, and are in force.
+    Renegotiated {
+        /// Our MaxRecvDataSegmentLength in bytes.
+        max_recv_bytes: u32,
+        /// The target's MaxRecvDataSegmentLength in bytes.
+        max_send_bytes: u32,
+    },
+    /// The target sent an Async Message (RFC 7143 §11.9).
     Async {
         /// AsyncEvent code.
         event: u8,
@@ -131,6 +138,14 @@ pub enum Event {
         name: &'static str,
         /// The logical unit (SCSI events and task termination).
         lun: Lun,
+        /// AsyncVCode: what a vendor's event means.
+        vendor_code: u8,
+        /// Parameter1 to Parameter3.
+        parameters: [u16; 3],
+        /// Sense data of a SCSI event; at most 252 bytes.
+        sense: Box<[u8]>,
+        /// What a vendor adds; at most 1,024 bytes.
+        data: Box<[u8]>,
     },
     /// The session has ended.
     Closed {

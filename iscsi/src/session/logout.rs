@@ -71,7 +71,7 @@ impl Session {
         }
     }
 
-    /// The target asked for a logout within `limit` (Async Message 1 and 4).
+    /// The target asked for a logout within `limit` (Async Message 1).
     pub(super) fn logout_requested(&mut self, now: Instant, limit: Duration) {
         if matches!(self.phase, Phase::Up) {
             // Half of the time is left for the Logout itself.

@@ -32,6 +32,7 @@ mod joining;
 mod lives;
 mod logout;
 mod nop;
+mod parameters;
 mod parting;
 mod read;
 mod reconnect;
@@ -42,6 +43,8 @@ mod snapshot;
 pub mod state;
 mod stats;
 mod task;
+pub mod task_management;
+pub mod text;
 mod window;
 mod write;
 
@@ -54,11 +57,17 @@ use scsi::{Incarnation, NexusState};
 pub use self::config::{Backoff, Keepalive, SessionConfig, Timeouts};
 pub use self::error::{CloseReason, ConnectionError, LossReason, ProtocolError, R2tFault};
 pub use self::event::{Action, Event};
+pub use self::parameters::{Applied, SetError};
 pub use self::read::Loan;
 pub use self::snapshot::SessionSnapshot;
 pub use self::state::ConnectionState;
 pub use self::stats::SessionStats;
 pub use self::task::TaskKey;
+pub use self::task_management::{
+    ManagementFunction, ManagementKey, ManagementResponse, TaskManagementError,
+    TaskManagementResponse,
+};
+pub use self::text::{TextExchangeError, TextKey, TextOutcome};
 
 use self::connection::{Connection, Work};
 use self::connections::Connections;
@@ -68,6 +77,8 @@ use self::logout::Logout;
 use self::reconnect::Reconnect;
 use self::recovery::Adrift;
 use self::task::TaskTable;
+use self::task_management::Functions;
+use self::text::Texts;
 use self::window::CommandWindow;
 use crate::login::Login;
 use crate::name::{Cid, Portal, Tsih};
@@ -105,6 +116,8 @@ pub struct Session {
     /// Tasks in [`task::Stage::Sent`], on all connections.
     in_flight: usize,
     controls: Controls,
+    functions: Functions,
+    texts: Texts,
     reconnect: Reconnect,
     actions: VecDeque<Action>,
     events: VecDeque<Event>,
@@ -189,6 +202,8 @@ impl Session {
             pending: VecDeque::new(),
             in_flight: 0,
             controls: Controls::default(),
+            functions: Functions::default(),
+            texts: Texts::default(),
             reconnect: Reconnect::new(now, CmdSn(u32::from_be_bytes(c))),
             actions: VecDeque::new(),
             events: VecDeque::new(),
@@ -282,6 +297,9 @@ impl Session {
         let params = &connection.params;
         out.set_digests(params.header_digest, params.data_digest);
         self.transmit_controls(now, cid, out);
+        if self.connections.get(cid).is_some_and(Connection::may_send) {
+            self.transmit_text(cid, out);
+        }
         // Commands may open bursts of unsolicited data, which follow at once.
         while self.connections.get(cid).is_some_and(Connection::may_send) {
             self.transmit_data_out(cid, out);
@@ -315,7 +333,12 @@ impl Session {
             None
         };
         let ending = if self.is_connected() {
-            self.controls.ending_due()
+            self.controls
+                .ending_due()
+                .into_iter()
+                .chain(self.functions.due())
+                .chain(self.connections.iter().filter_map(|it| it.text.due()))
+                .min()
         } else {
             None
         };
@@ -366,6 +389,8 @@ impl Session {
     fn full_feature_timeouts(&mut self, now: Instant) {
         self.end_overdue_tasks(now);
         self.ending_timeouts(now);
+        self.function_timeouts(now);
+        self.text_timeouts(now);
         self.keepalive(now);
         self.member_timeouts(now);
         self.adrift_timeouts(now);
@@ -438,6 +463,7 @@ impl Session {
                 self.connections.get(cid).is_some_and(|connection| {
                     let requests = !connection.controls.is_empty()
                         || !connection.sending.is_empty()
+                        || connection.text.wants_transmit(self.window.is_open())
                         || (!self.pending.is_empty()
                             && self.window.is_open()
                             && self.connections.scheduled() == Some(cid));

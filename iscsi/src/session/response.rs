@@ -56,6 +56,7 @@ impl Session {
                 if self.status_is_next(cid, response.stat_sn, response.window)? {
                     self.check_allegiance(cid, response.itt)?;
                     self.scsi_response(response, data)?;
+                    self.acknowledge_for_functions(cid);
                 }
             }
             Response::R2t(r2t) => {
@@ -84,7 +85,7 @@ impl Session {
             }
             Response::Async(message) => {
                 if self.status_is_next(cid, message.stat_sn, message.window)? {
-                    self.async_message(now, cid, message);
+                    self.async_message(now, cid, message, data);
                 }
             }
             Response::Reject(reject) => {
@@ -97,10 +98,10 @@ impl Session {
                     pdu: "Login Response",
                 });
             }
-            Response::Text(_) => {
-                return Err(ProtocolError::UnexpectedPdu {
-                    pdu: "Text Response",
-                });
+            Response::Text(response) => {
+                if self.status_is_next(cid, response.stat_sn, response.window)? {
+                    self.text_response(now, cid, response, data)?;
+                }
             }
             Response::DataIn(_) => {
                 return Err(ProtocolError::UnexpectedPdu {
@@ -154,6 +155,7 @@ impl Session {
                 if next {
                     let key = TaskKey::from_itt(pdu.itt);
                     self.end_with_status(key, Status(status.status), 0, status.residual, &[])?;
+                    self.acknowledge_for_functions(cid);
                 }
                 Ok(())
             });
@@ -331,7 +333,11 @@ impl Session {
             residual,
             transferred: actual.min(claimed) as usize,
             read_part: None,
-            qualifier,
+            qualifier: if self.params.protocol_level >= 2 {
+                qualifier
+            } else {
+                0
+            },
         };
         self.finish(key, Outcome::Answered(answer));
         Ok(())
@@ -372,7 +378,13 @@ impl Session {
                 Ok(())
             }
             Some((Opcode::TaskRequest, itt)) => {
-                self.task_request_rejected(now, itt);
+                if !self.function_rejected(itt, reject) {
+                    self.task_request_rejected(now, itt);
+                }
+                Ok(())
+            }
+            Some((Opcode::TextRequest, itt)) => {
+                self.text_rejected(now, cid, itt, reject);
                 Ok(())
             }
             Some((Opcode::LogoutRequest, itt)) => {

@@ -6,7 +6,7 @@ use super::error::LossReason;
 use super::stats::SessionStats;
 use super::{Phase, Session};
 use crate::name::{IscsiName, Isid, Portal, Tsih};
-use crate::text::{ConnectionParams, NegotiatedKey, SessionParams};
+use crate::text::{ConnectionParams, NegotiatedKey, Offer, SessionParams};
 
 /// One session at one moment.
 #[derive(Debug, Clone)]
@@ -32,8 +32,10 @@ pub struct SessionSnapshot {
     pub session: SessionParams,
     /// In force, or last in force.
     pub connection: ConnectionParams,
-    /// Requested and negotiated side by side.
+    /// Offered, answered and in force since the last login, side by side.
     pub keys: Vec<NegotiatedKey>,
+    /// Requested: what the next login offers.
+    pub offer: Offer,
     /// Commands that may be under way at the target at once, by its window.
     pub window: u32,
     /// Commands under way.
@@ -78,6 +80,7 @@ impl Session {
             session: self.params.clone(),
             connection: connection.params.clone(),
             keys: self.keys.clone(),
+            offer: self.config.offer.clone(),
             window: self.window.size(),
             in_flight: self.in_flight,
             failures: self.reconnect.failures,

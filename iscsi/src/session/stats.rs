@@ -28,6 +28,10 @@ pub struct SessionStats {
     pub aborts: u64,
     /// LOGICAL UNIT RESET requests sent.
     pub lu_resets: u64,
+    /// Task management functions sent because somebody asked for them.
+    pub task_management: u64,
+    /// Text exchanges in full feature phase that ended well.
+    pub renegotiations: u64,
     /// Answers to tasks that had been given up.
     pub late_answers: u64,
     /// Digest errors seen.

@@ -74,6 +74,7 @@ pub(super) struct Task {
     pub(super) cdb: Cdb,
     pub(super) operation_code: u8,
     pub(super) attribute: TaskAttribute,
+    pub(super) priority: u8,
     pub(super) incarnation: Incarnation,
     pub(super) timeout: Duration,
     /// When the transport starts to end it.
@@ -92,6 +93,8 @@ pub(super) struct Task {
     pub(super) read: ReadProgress,
     pub(super) write: WriteProgress,
     pub(super) ending: Ending,
+    /// No Data-Out is sent for it any more: a function is ending it (RFC 7143 §4.2.3.4, §11.9.1).
+    pub(super) muted: bool,
     /// The caller does not wait any more.
     pub(super) abandoned: bool,
     pub(super) timed_out: bool,

@@ -208,7 +208,7 @@ impl Session {
         let idle = !task.write.is_sending();
         task.write.grant(r2t, task.expected_bytes, params)?;
         let connection = self.connections.get_mut(task.allegiance);
-        if let (true, Some(connection)) = (idle, connection) {
+        if let (true, Some(connection)) = (idle && !task.muted, connection) {
             connection.sending.push_back(key);
         }
         Ok(())
