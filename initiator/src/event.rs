@@ -74,9 +74,18 @@ impl fmt::Display for Words<'_> {
                 f,
                 "no answer in time to command {operation_code:#04x} of LUN {lun}"
             ),
-            It::Async { event, name, lun } => {
+            It::Async {
+                event, name, lun, ..
+            } => {
                 write!(f, "Async Message {event} ({name}), LUN {lun}")
             }
+            It::Renegotiated {
+                max_recv_bytes,
+                max_send_bytes,
+            } => write!(
+                f,
+                "data segments of {max_recv_bytes} bytes in, {max_send_bytes} bytes out from now on"
+            ),
             It::Closed { reason } => write!(f, "closed: {reason}"),
             other => write!(f, "{other:?}"),
         }
