@@ -59,7 +59,8 @@ pub(crate) async fn run<N: Nexus, C: Clock>(
 ) -> (Result<ScsiAnswer, IoError>, DataPhase) {
     // Read again only after something was waited for: two readings per I/O when all is well.
     let mut now = unit.clock.now();
-    let mut attempt = Attempt::new(request.replay, request.expected, now, &unit.config);
+    let mut attempt = Attempt::new(request.replay, request.expected, now, &unit.config)
+        .asymmetric(unit.access.asymmetric());
     let mut hold = None;
     loop {
         // Read before looking at anything, so that no change is missed.
@@ -87,6 +88,7 @@ pub(crate) async fn run<N: Nexus, C: Clock>(
                     }
                     Pick::OnlyAvoided => attempt.exhausted(now),
                     Pick::Nowhere(every) => {
+                        unit.want_access(now);
                         attempt.no_path(now, every, unit.queueing.patience());
                     }
                     Pick::Gone => attempt.unit_gone(),
@@ -196,6 +198,9 @@ impl<N: Nexus, C: Clock> Sending<'_, N, C> {
             let holds = &unit.holds;
             holds.hold(range, path.id, of_hold, Cause::Lost, *now)
         });
+        if let Some(note) = aftermath.note {
+            unit.heard(path, note);
+        }
         if let Some(trouble) = aftermath.trouble {
             path.report(Report {
                 incarnation: of_trouble,

@@ -1,12 +1,12 @@
 //! What a completion means: the error table, as data.
 //!
 //! Multipath is the only retrier, so this table decides for the whole stack. The first row that
-//! matches counts. Conditions of asymmetric access (02/04/0A to 0C, 06/2A/06 and 07) are treated
-//! as if the unit had no target port groups: wait, or leave the path until it answers better.
+//! matches counts. Some rows carry a [`Note`]: something that others want to know of, whatever
+//! becomes of the command.
 
 use std::fmt;
 
-use scsi::{Certainty, DeliveryErrorKind, Outcome, SenseData, SenseKey, Status};
+use scsi::{AccessState, Certainty, DeliveryErrorKind, Outcome, SenseData, SenseKey, Status};
 
 use crate::error::IoErrorKind;
 use crate::path::Trouble;
@@ -55,6 +55,66 @@ pub(crate) enum After {
     Elsewhere,
 }
 
+/// What a unit attention says has happened to the unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Attention {
+    /// 29h: power on, reset, or loss of the I_T nexus. Caches may be empty and SCSI-2
+    /// reservations gone; persistent ones are to be looked at again.
+    Reset,
+    /// 2Ah/01h: mode parameters; the unit may be write-protected now.
+    ModeParameters,
+    /// 2Ah/03h to 05h: reservations or registrations were preempted or released.
+    Reservations,
+    /// 2Ah/06h: the access state of a target port group.
+    AccessState,
+    /// 2Ah/07h: the target failed to change the access state of a target port group.
+    TransitionFailed,
+    /// 2Ah/09h: the capacity.
+    Capacity,
+    /// 3Fh/03h: INQUIRY data, hence perhaps who the unit is.
+    Inquiry,
+    /// 3Fh/0Eh: the target's list of logical units.
+    LogicalUnits,
+    /// 38h/07h: a threshold of thin provisioning was reached.
+    ThinProvisioning,
+}
+
+impl Attention {
+    /// The word for people.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Reset => "reset",
+            Self::ModeParameters => "mode parameters changed",
+            Self::Reservations => "reservations changed",
+            Self::AccessState => "access state changed",
+            Self::TransitionFailed => "access state transition failed",
+            Self::Capacity => "capacity changed",
+            Self::Inquiry => "INQUIRY data changed",
+            Self::LogicalUnits => "list of logical units changed",
+            Self::ThinProvisioning => "thin provisioning threshold reached",
+        }
+    }
+}
+
+impl fmt::Display for Attention {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What others want to know of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Note {
+    /// The unit changed.
+    Attention(Attention),
+    /// The target port group that carried the command is in this state.
+    Denied(AccessState),
+    /// The target could not bring a target port group into the state asked for.
+    SetFailed,
+}
+
 /// A row's condition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum When {
@@ -81,13 +141,44 @@ enum Fate {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Row {
     when: When,
-    /// What to do.
-    pub(crate) verdict: Verdict,
+    /// What to do with a unit that has target port groups.
+    verdict: Verdict,
     /// What the caller sees if it comes to that.
     pub(crate) kind: IoErrorKind,
     /// Whether the command may have had an effect; if not, even one that must not be repeated
     /// may be tried again.
     pub(crate) may_have_run: bool,
+    /// What others want to know.
+    pub(crate) note: Option<Note>,
+}
+
+impl Row {
+    /// What to do. A unit without target port groups (`asymmetric` false) that says such things
+    /// knows no access states: wait, or leave the path until it answers better.
+    pub(crate) const fn verdict(&self, asymmetric: bool) -> Verdict {
+        match (self.verdict, self.note) {
+            (Verdict::Leave(Trouble::NoAccess), Some(Note::Denied(AccessState::Transitioning)))
+                if !asymmetric =>
+            {
+                again(Pace::Tick, PATIENT, After::Up)
+            }
+            (Verdict::Leave(Trouble::NoAccess), _) if !asymmetric => {
+                Verdict::Leave(Trouble::Unusable)
+            }
+            (verdict, _) => verdict,
+        }
+    }
+
+    const fn attention(self, attention: Attention) -> Self {
+        self.note(Note::Attention(attention))
+    }
+
+    const fn note(self, note: Note) -> Self {
+        Self {
+            note: Some(note),
+            ..self
+        }
+    }
 }
 
 /// Waits until the deadline.
@@ -103,6 +194,7 @@ const fn refused(when: When, verdict: Verdict, kind: IoErrorKind) -> Row {
         verdict,
         kind,
         may_have_run: false,
+        note: None,
     }
 }
 
@@ -112,6 +204,7 @@ const fn ran(when: When, verdict: Verdict, kind: IoErrorKind) -> Row {
         verdict,
         kind,
         may_have_run: true,
+        note: None,
     }
 }
 
@@ -127,6 +220,8 @@ use IoErrorKind as Kind;
 
 /// Unit attentions come at most one per condition; more than this is a device gone mad.
 const ATTENTION: Verdict = again(Pace::AtOnce, 16, After::Up);
+
+const NO_ACCESS: Verdict = Verdict::Leave(Trouble::NoAccess);
 
 /// The table.
 #[rustfmt::skip]
@@ -148,9 +243,10 @@ static TABLE: &[Row] = &[
     refused(sense(0x2, 0x04, 0x01), again(Pace::Tick, PATIENT, After::Up), Kind::NotReady),
     refused(sense(0x2, 0x04, 0x02), Verdict::Up, Kind::NotReady),
     refused(sense(0x2, 0x04, 0x03), Verdict::Elsewhere, Kind::NotReady),
-    refused(sense(0x2, 0x04, 0x0a), again(Pace::Tick, PATIENT, After::Up), Kind::NotReady),
-    refused(sense(0x2, 0x04, 0x0b), Verdict::Leave(Trouble::Unusable), Kind::NotReady),
-    refused(sense(0x2, 0x04, 0x0c), Verdict::Leave(Trouble::Unusable), Kind::NotReady),
+    // The target port group gives no access now: through another, or when it does again.
+    refused(sense(0x2, 0x04, 0x0a), NO_ACCESS, Kind::NotReady).note(Note::Denied(AccessState::Transitioning)),
+    refused(sense(0x2, 0x04, 0x0b), NO_ACCESS, Kind::NotReady).note(Note::Denied(AccessState::Standby)),
+    refused(sense(0x2, 0x04, 0x0c), NO_ACCESS, Kind::NotReady).note(Note::Denied(AccessState::Unavailable)),
     refused(sense(0x2, 0x04, 0x14), again(Pace::Tick, 5, After::Up), Kind::NotReady),
     refused(key(0x2), Verdict::Up, Kind::NotReady),
 
@@ -158,6 +254,7 @@ static TABLE: &[Row] = &[
     ran(key(0x3), Verdict::Up, Kind::MediumError),
     ran(sense(0x4, 0x3e, 0x02), again(Pace::Tick, 3, After::Up), Kind::HardwareError),
     ran(sense(0x4, 0x4b, 0x06), again(Pace::AtOnce, 3, After::Up), Kind::HardwareError),
+    ran(sense(0x4, 0x67, 0x0a), Verdict::Up, Kind::HardwareError).note(Note::SetFailed),
     ran(key(0x4), Verdict::Up, Kind::HardwareError),
 
     // 5h ILLEGAL REQUEST.
@@ -165,9 +262,17 @@ static TABLE: &[Row] = &[
     refused(key(0x5), Verdict::Up, Kind::IllegalRequest),
 
     // 6h UNIT ATTENTION: the command was not executed.
-    refused(sense(0x6, 0x2a, 0x09), Verdict::LookAgain, Kind::UnitAttention),
-    refused(sense(0x6, 0x3f, 0x03), Verdict::LookAgain, Kind::UnitAttention),
-    refused(sense(0x6, 0x3f, 0x0e), Verdict::LookAgain, Kind::UnitAttention),
+    refused(When::Sense(0x6, Some(0x29), None), ATTENTION, Kind::UnitAttention).attention(Attention::Reset),
+    refused(sense(0x6, 0x2a, 0x01), Verdict::LookAgain, Kind::UnitAttention).attention(Attention::ModeParameters),
+    refused(sense(0x6, 0x2a, 0x03), ATTENTION, Kind::UnitAttention).attention(Attention::Reservations),
+    refused(sense(0x6, 0x2a, 0x04), ATTENTION, Kind::UnitAttention).attention(Attention::Reservations),
+    refused(sense(0x6, 0x2a, 0x05), ATTENTION, Kind::UnitAttention).attention(Attention::Reservations),
+    refused(sense(0x6, 0x2a, 0x06), ATTENTION, Kind::UnitAttention).attention(Attention::AccessState),
+    refused(sense(0x6, 0x2a, 0x07), ATTENTION, Kind::UnitAttention).attention(Attention::TransitionFailed),
+    refused(sense(0x6, 0x2a, 0x09), Verdict::LookAgain, Kind::UnitAttention).attention(Attention::Capacity),
+    refused(sense(0x6, 0x3f, 0x03), Verdict::LookAgain, Kind::UnitAttention).attention(Attention::Inquiry),
+    refused(sense(0x6, 0x3f, 0x0e), Verdict::LookAgain, Kind::UnitAttention).attention(Attention::LogicalUnits),
+    refused(sense(0x6, 0x38, 0x07), ATTENTION, Kind::UnitAttention).attention(Attention::ThinProvisioning),
     refused(key(0x6), ATTENTION, Kind::UnitAttention),
 
     // 7h DATA PROTECT.

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use scsi::{DeliveryErrorKind, Status};
+use scsi::{AccessState, DeliveryErrorKind, Status};
 
 use crate::identity::Difference;
 use crate::path::PathId;
@@ -268,6 +268,12 @@ pub enum ProbeError {
     /// The LUN leads nowhere.
     #[error("there is no logical unit behind this LUN")]
     NoLogicalUnit,
+    /// The path is fine, but the target gives no access through its port now.
+    #[error("the target gives no access through this port: target port group {}", NoAccessState(*.state))]
+    NoAccess {
+        /// State of the target port group, as far as it is known.
+        state: Option<AccessState>,
+    },
     /// Unit attentions did not end.
     #[error("the device keeps reporting unit attentions")]
     Restless,
@@ -279,6 +285,18 @@ pub enum ProbeError {
         /// Bytes per block reported.
         block_bytes: u32,
     },
+}
+
+/// "is standby" or so.
+struct NoAccessState(Option<AccessState>);
+
+impl fmt::Display for NoAccessState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(state) => write!(f, "is {state}"),
+            None => f.write_str("unknown"),
+        }
+    }
 }
 
 /// ", sense in words" or nothing.

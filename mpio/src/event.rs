@@ -8,8 +8,9 @@ use std::fmt;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
-use scsi::Incarnation;
+use scsi::{AccessState, Incarnation};
 
+use crate::classify::Attention;
 use crate::error::ProbeError;
 use crate::failback::SwitchReason;
 use crate::identity::Difference;
@@ -146,6 +147,33 @@ pub enum EventKind {
         /// Which.
         policy: LoadBalancePolicy,
     },
+    /// The unit reported that something about it has changed.
+    Attention {
+        /// On which path; it may report the same on each.
+        path: PathId,
+        /// What.
+        attention: Attention,
+    },
+    /// A target port group is in another state, or is preferred or not as before.
+    AccessChanged {
+        /// Its identifier.
+        group: u16,
+        /// The state before; `None`: the group is new.
+        from: Option<AccessState>,
+        /// The state now.
+        to: AccessState,
+        /// PREF.
+        preferred: bool,
+    },
+    /// The target was asked to bring a target port group into a state (SET TARGET PORT GROUPS).
+    AccessRequested {
+        /// Its identifier.
+        group: u16,
+        /// The state asked for.
+        state: AccessState,
+        /// Why the target would not; `None`: it did.
+        problem: Option<ProbeError>,
+    },
     /// I/O moved to another group of paths.
     GroupSwitched {
         /// Priority of the group it left.
@@ -163,6 +191,7 @@ pub enum EventKind {
 }
 
 impl fmt::Display for EventKind {
+    #[expect(clippy::too_many_lines, reason = "a line or two for each event")]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::PathAdded { path } => write!(f, "path {path} added"),
@@ -223,6 +252,18 @@ impl fmt::Display for EventKind {
             }
             Self::PathsBack { after } => write!(f, "a path is usable again after {after:.1?}"),
             Self::PolicyChanged { policy } => write!(f, "paths are chosen by {policy}"),
+            Self::Attention { path, attention } => write!(f, "path {path} reports: {attention}"),
+            Self::AccessChanged {
+                group,
+                from,
+                to,
+                preferred,
+            } => access_changed(f, *group, (*from, *to), *preferred),
+            Self::AccessRequested {
+                group,
+                state,
+                problem,
+            } => access_requested(f, *group, *state, problem.as_ref()),
             Self::GroupSwitched { from, to, reason } => {
                 write!(
                     f,
@@ -231,6 +272,38 @@ impl fmt::Display for EventKind {
             }
             Self::Missed { count } => write!(f, "{count} events were missed"),
         }
+    }
+}
+
+fn access_changed(
+    f: &mut fmt::Formatter<'_>,
+    group: u16,
+    (from, to): (Option<AccessState>, AccessState),
+    preferred: bool,
+) -> fmt::Result {
+    write!(f, "target port group {group} is {to}")?;
+    if preferred {
+        f.write_str(" and preferred")?;
+    }
+    match from.filter(|from| *from != to) {
+        Some(from) => write!(f, " (was {from})"),
+        None => Ok(()),
+    }
+}
+
+fn access_requested(
+    f: &mut fmt::Formatter<'_>,
+    group: u16,
+    state: AccessState,
+    problem: Option<&ProbeError>,
+) -> fmt::Result {
+    write!(
+        f,
+        "the target was asked to make target port group {group} {state}"
+    )?;
+    match problem {
+        Some(problem) => write!(f, " and would not: {problem}"),
+        None => Ok(()),
     }
 }
 

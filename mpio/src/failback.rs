@@ -27,6 +27,18 @@ pub enum Failback {
     After(Duration),
 }
 
+impl Failback {
+    /// How long after a preferred way has come up again I/O may go back to it; `None`: never by
+    /// itself.
+    pub(crate) const fn patience(self) -> Option<Duration> {
+        match self {
+            Self::Immediate | Self::FollowOver => Some(Duration::ZERO),
+            Self::After(time) => Some(time),
+            Self::Manual => None,
+        }
+    }
+}
+
 impl fmt::Display for Failback {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -179,7 +191,7 @@ impl Chooser {
         };
         self.better_since = None;
         let moved = current != Some(to);
-        let from = self.priority;
+        let from = current.or(self.priority);
         self.join(paths, to);
         moved.then_some(Switch {
             from: from?,

@@ -10,8 +10,10 @@
 
 use std::fmt;
 
-use scsi::inquiry::DeviceType;
+use scsi::inquiry::{DeviceType, Tpgs};
 use scsi::vpd::identification::{Association, Designator, DesignatorId, Eui64, Naa};
+
+use crate::alua::TargetPort;
 
 /// Who a logical unit is.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -267,6 +269,13 @@ pub(crate) struct Profile {
     /// In blocks.
     pub(crate) optimal_transfer: Option<u32>,
     pub(crate) read_only: bool,
+    /// Whether it has target port groups.
+    pub(crate) tpgs: Tpgs,
+    /// The port it was seen through; differs from path to path.
+    pub(crate) port: TargetPort,
+    /// `false`: the target gives no access through that port now, so what is said of blocks means
+    /// nothing.
+    pub(crate) accessible: bool,
 }
 
 impl Profile {
@@ -279,6 +288,9 @@ impl Profile {
             });
         }
         self.identity.same_as(&other.identity)?;
+        if !self.accessible || !other.accessible {
+            return Ok(());
+        }
         if self.block_bytes != other.block_bytes {
             return Err(Difference::BlockBytes {
                 left: self.block_bytes,
@@ -319,6 +331,9 @@ pub(crate) mod tests {
             max_transfer: None,
             optimal_transfer: None,
             read_only: false,
+            tpgs: Tpgs::None,
+            port: TargetPort::default(),
+            accessible: true,
         }
     }
 

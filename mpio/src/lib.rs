@@ -19,6 +19,7 @@
 //! Decisions take bytes and time as arguments; the only thing that waits is driven by a
 //! [`Clock`]. Without the feature `tokio` there is no runtime in here at all.
 
+mod access;
 mod alua;
 mod block;
 mod classify;
@@ -51,7 +52,8 @@ mod unit;
 #[cfg(test)]
 mod testing;
 
-pub use alua::PathAccess;
+pub use alua::{Access, PathAccess};
+pub use classify::Attention;
 pub use clock::Clock;
 #[cfg(feature = "tokio")]
 pub use clock::TokioClock;

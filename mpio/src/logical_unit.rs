@@ -1,5 +1,6 @@
 //! The public face: a logical unit that outlives its paths.
 
+mod open;
 mod policy;
 mod reservation;
 
@@ -14,6 +15,7 @@ use scsi::{
     RwOptions, ScsiAnswer, TaskAttribute,
 };
 
+use crate::access;
 use crate::block::{self, Request};
 use crate::classify::is_unknown_command;
 use crate::clock::Clock;
@@ -156,25 +158,30 @@ impl<N: Nexus, C: Clock> LogicalUnit<N, C> {
         clock: C,
     ) -> Result<(Self, Maintenance), AssembleError> {
         let paths = number(paths)?;
-        let looks = look_at_all(&paths, &config, &clock).await;
+        let looks = open::look(&paths, &config, &clock).await;
         let profile = common_profile(&paths, &looks)?;
         let now = clock.now();
         let mut verified = Vec::with_capacity(paths.len());
         let mut entries = Vec::with_capacity(paths.len());
         for (path, look) in paths.into_iter().zip(&looks) {
-            let life = look.profile.is_ok().then_some(look.life).flatten();
+            let state = match (&look.profile, look.life) {
+                (Ok(profile), Some(_)) if !profile.accessible => PathState::Standby,
+                (Ok(_), Some(_)) => PathState::Active,
+                (Err(_), Some(_)) => PathState::Failed,
+                (_, None) => PathState::Down,
+            };
+            let life = look.life.filter(|_| state == PathState::Active);
             if let Some(life) = life {
                 path.open(life);
             }
-            let state = match (life, look.life) {
-                (Some(_), _) => PathState::Active,
-                (None, Some(_)) => PathState::Failed,
-                (None, None) => PathState::Down,
-            };
+            if let Ok(profile) = &look.profile {
+                path.set_port(profile.port);
+            }
             verified.push(life);
             entries.push(Entry::new(path, state, now));
         }
         let unit = Arc::new(Unit::new(profile, entries, config, clock));
+        access::begin(&unit).await;
         let maintenance = Maintenance::new(Arc::clone(&unit), verified);
         let handle = Arc::new(Handle { unit });
         Ok((Self { handle }, maintenance))
@@ -308,6 +315,7 @@ impl<N: Nexus, C: Clock> LogicalUnit<N, C> {
             identity: unit.profile.identity.clone(),
             policy: unit.policy(),
             failback,
+            access: unit.access.snapshot(now),
             groups: groups(&table, in_use),
             no_path_retry: unit.queueing.policy(),
             paths: table.entries.iter().map(|e| e.snapshot(now)).collect(),
@@ -543,13 +551,7 @@ async fn look_at<N: Nexus, C: Clock>(nexus: &N, config: &Config, clock: &C) -> L
             profile: Err(ProbeError::Down),
         };
     };
-    let probe = Probe {
-        nexus,
-        clock,
-        config,
-        incarnation,
-        deferred: None,
-    };
+    let probe = Probe::alone(nexus, clock, config, incarnation, false);
     Look {
         life: Some(incarnation),
         profile: probe.profile().await,
@@ -574,6 +576,9 @@ fn common_profile<N>(paths: &[Arc<Path<N>>], looks: &[Look]) -> Result<Profile, 
                         difference,
                     })?;
                 first.read_only |= profile.read_only;
+                if !first.accessible && profile.accessible {
+                    (*first, *left) = (profile.clone(), label(path));
+                }
             }
         }
     }
@@ -586,6 +591,13 @@ fn common_profile<N>(paths: &[Arc<Path<N>>], looks: &[Look]) -> Result<Profile, 
             others: problems.collect(),
         });
     };
+    if !profile.accessible {
+        return Err(AssembleError::NoUsablePath {
+            label,
+            problem: ProbeError::NoAccess { state: None },
+            others: problems,
+        });
+    }
     if !is_block_device(profile.device_type) {
         return Err(AssembleError::NotABlockDevice {
             label,

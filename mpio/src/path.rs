@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex};
 
 use scsi::{Incarnation, Nexus};
 
+use crate::alua::TargetPort;
 use crate::history::History;
 use crate::signal::{Signal, lock};
 use crate::stats::Counters;
@@ -174,7 +175,6 @@ pub(crate) enum Trouble {
     /// A command went unanswered; the path may be fine.
     Suspect,
     /// The path is fine, but the target gives no access through it now.
-    #[allow(dead_code, reason = "said by what follows target port groups")]
     NoAccess,
     /// The nexus went down under a command.
     Lost,
@@ -209,6 +209,8 @@ pub(crate) struct Path<N> {
     pub(crate) history: History,
     /// Packed [`PathSettings`].
     settings: AtomicU64,
+    /// The target port behind it, by the last look.
+    port: Mutex<TargetPort>,
     /// The verified incarnation; 0: shut.
     gate: AtomicU64,
     in_flight: AtomicU32,
@@ -233,6 +235,7 @@ impl<N: Nexus> Path<N> {
             counters: Counters::default(),
             history: History::default(),
             settings: AtomicU64::new(spec.settings.pack()),
+            port: Mutex::default(),
             gate: AtomicU64::new(0),
             in_flight: AtomicU32::new(0),
             in_flight_bytes: AtomicU64::new(0),
@@ -302,6 +305,15 @@ impl<N> Path<N> {
 
     pub(crate) fn set_settings(&self, settings: PathSettings) {
         self.settings.store(settings.pack(), Ordering::Relaxed);
+    }
+
+    pub(crate) fn port(&self) -> TargetPort {
+        *lock(&self.port)
+    }
+
+    /// Whether that is another one than before.
+    pub(crate) fn set_port(&self, port: TargetPort) -> bool {
+        std::mem::replace(&mut *lock(&self.port), port) != port
     }
 
     /// Counts a command as under way until the value returned is dropped.

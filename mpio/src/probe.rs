@@ -4,11 +4,14 @@
 //! nothing for the next. A unit attention that says that the unit may have changed starts the
 //! look over, so that a profile is never made of two units.
 
+mod groups;
+
 use std::sync::Mutex;
-use std::time::Instant;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use scsi::capacity::Capacity;
-use scsi::inquiry::{DeviceType, Inquiry};
+use scsi::inquiry::{DeviceType, Inquiry, Tpgs};
 use scsi::mode::{self, ModeParameters};
 use scsi::vpd::{self, SupportedPages, UnitSerialNumber, identification, limits};
 use scsi::{
@@ -16,14 +19,16 @@ use scsi::{
     TaskAttribute,
 };
 
-use crate::classify::{Pace, Verdict, classify, is_illegal_request};
+use crate::alua::TargetPort;
+use crate::classify::{Note, Pace, Verdict, classify, is_illegal_request};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::error::ProbeError;
 use crate::identity::{LuIdentity, Profile};
-use crate::path::Trouble;
+use crate::path::{Path, Trouble};
 use crate::signal::lock;
 use crate::supervisor::Probed;
+use crate::unit::Unit;
 
 /// Looks over one path in one of its lives.
 #[derive(Debug)]
@@ -35,6 +40,10 @@ pub(crate) struct Probe<'a, N, C> {
     /// Where a deferred error goes: the device tells it once, to whoever comes first, and it is
     /// about a write that was acknowledged.
     pub(crate) deferred: Option<&'a Deferred>,
+    /// The unit has target port groups; [`Self::profile`] finds out.
+    pub(crate) asymmetric: AtomicBool,
+    /// What was learnt on the way, for others.
+    pub(crate) notes: Mutex<Vec<Note>>,
 }
 
 /// A deferred error that a check has met and nobody has been told.
@@ -54,14 +63,60 @@ impl From<ProbeError> for Stop {
     }
 }
 
+impl<'a, N, C> Probe<'a, N, C> {
+    /// For a path of a unit.
+    pub(crate) fn of(unit: &'a Unit<N, C>, path: &'a Path<N>, incarnation: Incarnation) -> Self {
+        Self {
+            nexus: &path.nexus,
+            clock: &unit.clock,
+            config: &unit.config,
+            incarnation,
+            deferred: Some(&unit.deferred),
+            asymmetric: AtomicBool::new(unit.access.asymmetric()),
+            notes: Mutex::default(),
+        }
+    }
+
+    /// For a path that belongs to no unit (yet).
+    pub(crate) fn alone(
+        nexus: &'a N,
+        clock: &'a C,
+        config: &'a Config,
+        incarnation: Incarnation,
+        asymmetric: bool,
+    ) -> Self {
+        Self {
+            nexus,
+            clock,
+            config,
+            incarnation,
+            deferred: None,
+            asymmetric: AtomicBool::new(asymmetric),
+            notes: Mutex::default(),
+        }
+    }
+
+    /// Makes known to the unit what was learnt on the way.
+    pub(crate) fn pass_on(&self, unit: &Unit<N, C>, path: &Path<N>)
+    where
+        N: Nexus,
+        C: Clock,
+    {
+        for note in std::mem::take(&mut *lock(&self.notes)) {
+            unit.heard(path, note);
+        }
+    }
+}
+
 impl<N: Nexus, C: Clock> Probe<'_, N, C> {
     /// TEST UNIT READY: does the path answer?
     pub(crate) async fn test_unit_ready(&self) -> Probed {
         let (outcome, _) = self.once(Cdb::test_unit_ready(), 0).await;
         let unanswered = matches!(outcome, Outcome::Failed(_));
-        match classify(&outcome).verdict {
+        match classify(&outcome).verdict(self.asymmetric()) {
             Verdict::LookAgain => Probed::Changed,
             Verdict::Leave(Trouble::Unusable) => Probed::Unusable,
+            Verdict::Leave(Trouble::NoAccess) => Probed::NoAccess,
             _ if unanswered => Probed::Silent,
             Verdict::Good
             | Verdict::Up
@@ -83,20 +138,26 @@ impl<N: Nexus, C: Clock> Probe<'_, N, C> {
         Err(ProbeError::Restless)
     }
 
+    fn asymmetric(&self) -> bool {
+        self.asymmetric.load(Ordering::Relaxed)
+    }
+
     async fn look(&self) -> Result<Profile, Stop> {
         let data = self.ask("INQUIRY", Cdb::inquiry(255), 255).await?;
         let inquiry = parsed("INQUIRY", Inquiry::parse(data.as_slice()))?;
         if !inquiry.is_present() {
             return Err(ProbeError::NoLogicalUnit.into());
         }
+        let asymmetric = inquiry.tpgs != Tpgs::None;
+        self.asymmetric.store(asymmetric, Ordering::Relaxed);
         let pages = self.page(vpd::page::SUPPORTED_PAGES, 255).await?;
         let pages = pages.and_then(|data| SupportedPages::parse(data.as_slice()).ok());
         let listed = |page| pages.as_ref().is_none_or(|pages| pages.contains(page));
-        let designators = self
-            .designators(listed(vpd::page::DEVICE_IDENTIFICATION))
+        let device = self
+            .device_identification(listed(vpd::page::DEVICE_IDENTIFICATION))
             .await?;
         let serial = self.serial(listed(vpd::page::UNIT_SERIAL_NUMBER)).await?;
-        let identity = LuIdentity::new(&inquiry, &designators, serial);
+        let identity = LuIdentity::new(&inquiry, &device.designators, serial);
         let mut profile = Profile {
             identity,
             device_type: inquiry.device_type,
@@ -106,18 +167,37 @@ impl<N: Nexus, C: Clock> Probe<'_, N, C> {
             max_transfer: None,
             optimal_transfer: None,
             read_only: inquiry.device_type == DeviceType::CD_DVD,
+            tpgs: inquiry.tpgs,
+            port: TargetPort {
+                group: device.target_port_group(),
+                port: device.relative_target_port(),
+            },
+            accessible: true,
         };
         if !is_block_device(inquiry.device_type) {
             return Ok(profile);
         }
+        let listed = |page| pages.as_ref().is_some_and(|pages| pages.contains(page));
+        match self
+            .blocks(&mut profile, listed(vpd::page::BLOCK_LIMITS))
+            .await
+        {
+            // Who it is can be seen through every port; the rest when the target gives access.
+            Err(Stop::Wrong(ProbeError::NoAccess { .. })) => profile.accessible = false,
+            result => result?,
+        }
+        Ok(profile)
+    }
+
+    /// Capacity, limits and write protection.
+    async fn blocks(&self, profile: &mut Profile, limits: bool) -> Result<(), Stop> {
         let capacity = self.capacity().await?;
         profile.block_bytes = capacity.block_bytes;
         profile.blocks = capacity.blocks();
         profile.physical_block_bytes = capacity
             .physical_block_bytes()
             .unwrap_or(capacity.block_bytes);
-        let b0 = pages.is_some_and(|pages| pages.contains(vpd::page::BLOCK_LIMITS));
-        if b0 && let Some(data) = self.page(vpd::page::BLOCK_LIMITS, 64).await? {
+        if limits && let Some(data) = self.page(vpd::page::BLOCK_LIMITS, 64).await? {
             // Limits are advice; a page that makes no sense gives none.
             if let Ok(limits) = limits::BlockLimits::parse(data.as_slice()) {
                 profile.max_transfer = limits.max_transfer;
@@ -125,21 +205,24 @@ impl<N: Nexus, C: Clock> Probe<'_, N, C> {
             }
         }
         profile.read_only |= self.write_protected().await?;
-        Ok(profile)
+        Ok(())
     }
 
-    async fn designators(&self, listed: bool) -> Result<Vec<identification::Designator>, Stop> {
+    async fn device_identification(
+        &self,
+        listed: bool,
+    ) -> Result<identification::DeviceIdentification, Stop> {
         if !listed {
-            return Ok(Vec::new());
+            return Ok(identification::DeviceIdentification::default());
         }
         let Some(data) = self.page(vpd::page::DEVICE_IDENTIFICATION, 1024).await? else {
-            return Ok(Vec::new());
+            return Ok(identification::DeviceIdentification::default());
         };
         let parsed = parsed(
             "INQUIRY (VPD 83h)",
             identification::DeviceIdentification::parse(data.as_slice()),
         )?;
-        Ok(parsed.designators)
+        Ok(parsed)
     }
 
     async fn serial(&self, listed: bool) -> Result<String, Stop> {
@@ -218,7 +301,8 @@ impl<N: Nexus, C: Clock> Probe<'_, N, C> {
             .unwrap_or(start);
         for _ in 0..TRIES {
             let (outcome, data) = self.once(cdb.clone(), len).await;
-            let verdict = classify(&outcome).verdict;
+            let row = classify(&outcome);
+            let verdict = row.verdict(self.asymmetric());
             let answer = match outcome {
                 Outcome::Answered(answer) => answer,
                 Outcome::Failed(source) => {
@@ -232,6 +316,13 @@ impl<N: Nexus, C: Clock> Probe<'_, N, C> {
                 Verdict::LookAgain => return Err(Stop::Over),
                 Verdict::Again { pace, .. } if self.clock.now() < deadline => {
                     self.pause(pace, deadline).await;
+                }
+                Verdict::Leave(Trouble::NoAccess) => {
+                    let state = match row.note {
+                        Some(Note::Denied(state)) => Some(state),
+                        Some(Note::Attention(_) | Note::SetFailed) | None => None,
+                    };
+                    return Err(ProbeError::NoAccess { state }.into());
                 }
                 Verdict::Leave(Trouble::Unusable) if is_illegal_request(&answer.sense) => {
                     return Err(ProbeError::NoLogicalUnit.into());
@@ -247,8 +338,8 @@ impl<N: Nexus, C: Clock> Probe<'_, N, C> {
     async fn pause(&self, pace: Pace, deadline: Instant) {
         let pause = match pace {
             Pace::AtOnce => return,
-            Pace::Tick => std::time::Duration::from_secs(1),
-            Pace::BackOff => std::time::Duration::from_millis(100),
+            Pace::Tick => Duration::from_secs(1),
+            Pace::BackOff => Duration::from_millis(100),
         };
         let now = self.clock.now();
         let until = now.checked_add(pause).unwrap_or(now).min(deadline);
@@ -260,15 +351,22 @@ impl<N: Nexus, C: Clock> Probe<'_, N, C> {
             0 => DataPhase::None,
             len => DataPhase::Read(IoBuf::zeroed(len)),
         };
+        self.send(cdb, data, self.config.probe_timeout).await
+    }
+
+    async fn send(&self, cdb: Cdb, data: DataPhase, timeout: Duration) -> (Outcome, DataPhase) {
         let command = Command {
             cdb,
             data,
             attribute: TaskAttribute::Simple,
             priority: 0,
-            timeout: self.config.probe_timeout,
+            timeout,
             only_in: Some(self.incarnation),
         };
         let completion = self.nexus.execute(command).await;
+        if let Some(note) = classify(&completion.outcome).note {
+            lock(&self.notes).push(note);
+        }
         if let Outcome::Answered(answer) = &completion.outcome
             && is_deferred(answer)
             && let Some(deferred) = self.deferred

@@ -130,6 +130,8 @@ pub(crate) struct Queueing(Mutex<State>);
 struct State {
     policy: NoPathRetry,
     since: Option<Instant>,
+    /// The target is about to open a path, and has until then.
+    change_due: Option<Instant>,
     gave_up: bool,
 }
 
@@ -138,6 +140,7 @@ impl Queueing {
         Self(Mutex::new(State {
             policy,
             since: (paths != Paths::Usable).then_some(now),
+            change_due: None,
             gave_up: false,
         }))
     }
@@ -151,6 +154,19 @@ impl Queueing {
         let mut state = lock(&self.0);
         state.policy = policy;
         state.gave_up = false;
+    }
+
+    /// The target is about to open a path (asymmetric access), and has until then: so long I/O
+    /// waits in any case. Whether that is news.
+    pub(crate) fn expect(&self, change_due: Option<Instant>) -> bool {
+        let mut state = lock(&self.0);
+        std::mem::replace(&mut state.change_due, change_due) != change_due
+    }
+
+    /// As [`Self::expect`], but what is expected already still is.
+    pub(crate) fn expect_at_least(&self, change_due: Option<Instant>) {
+        let mut state = lock(&self.0);
+        state.change_due = state.change_due.max(change_due);
     }
 
     /// The paths have changed.
@@ -175,6 +191,7 @@ impl Queueing {
         let state = lock(&self.0);
         let since = state.since?;
         let end = state.policy.limit().and_then(|it| since.checked_add(it));
+        let end = end.map(|end| state.change_due.map_or(end, |due| due.max(end)));
         // What cannot be expressed is never.
         Some(end.map_or(Patience::Endless, Patience::Until))
     }
@@ -240,6 +257,21 @@ mod tests {
         it.paths(at(4_000), Paths::Usable);
         it.paths(at(5_000), Paths::None);
         assert_eq!(it.tick(at(8_000)), Some(gave_up));
+    }
+
+    #[test]
+    fn what_the_target_is_about_to_open_is_waited_for() {
+        let it = queueing(NoPathRetry::Fail);
+        assert!(it.expect(Some(at(20_000))));
+        assert_eq!(it.patience(), None);
+        it.paths(at(10), Paths::None);
+        assert_eq!(it.patience(), Some(Patience::Until(at(20_000))));
+        assert_eq!(it.next_tick(), Some(at(20_000)));
+        assert!(!it.expect(Some(at(20_000))) && it.expect(None));
+        assert!(it.patience().unwrap().is_over(at(10)));
+        it.set_policy(NoPathRetry::For(Duration::from_secs(30)));
+        it.expect(Some(at(20_000)));
+        assert_eq!(it.patience(), Some(Patience::Until(at(30_010))));
     }
 
     #[test]

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use scsi::{Outcome, Residual, ScsiAnswer, Status};
 
-use crate::classify::{After, Pace, Row, Verdict, classify, may_have_run};
+use crate::classify::{After, Note, Pace, Row, Verdict, classify, may_have_run};
 use crate::config::Config;
 use crate::error::{IoError, IoErrorKind, OutcomeCertainty};
 use crate::path::{PathId, PathSet, Trouble};
@@ -63,6 +63,8 @@ pub(crate) struct Aftermath {
     pub(crate) trouble: Option<Trouble>,
     /// The write may still run: hold its range and fence the path.
     pub(crate) hold: bool,
+    /// What others want to know.
+    pub(crate) note: Option<Note>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,6 +82,8 @@ enum State {
 #[derive(Debug)]
 pub(crate) struct Attempt {
     replay: Replay,
+    /// The unit has target port groups.
+    asymmetric: bool,
     /// Bytes that a good answer must have moved; `None`: the caller looks for itself.
     expected: Option<usize>,
     deadline: Instant,
@@ -111,6 +115,7 @@ impl Attempt {
     ) -> Self {
         Self {
             replay,
+            asymmetric: false,
             expected,
             deadline: after(now, config.io_deadline),
             attempts_left: config.max_attempts.max(1),
@@ -126,6 +131,11 @@ impl Attempt {
             last_kind: None,
             answer: None,
         }
+    }
+
+    /// Of a unit with target port groups, or not.
+    pub(crate) fn asymmetric(self, asymmetric: bool) -> Self {
+        Self { asymmetric, ..self }
     }
 
     /// What to do next.
@@ -171,18 +181,23 @@ impl Attempt {
         };
         let alters = !matches!(self.replay, Replay::Free | Replay::Never { alters: false });
         let hold = live && alters;
-        self.state = self.after(now, path, row, ran, live);
+        let verdict = row.verdict(self.asymmetric);
+        self.state = self.after(now, path, (row, verdict), ran, live);
         if hold {
             self.live = true;
             self.state = State::AwaitFence;
         }
         self.hand_over_raw_answer();
-        let trouble = match row.verdict {
+        let trouble = match verdict {
             Verdict::Leave(trouble) => Some(trouble),
             Verdict::LookAgain => Some(Trouble::Changed),
             Verdict::Good | Verdict::Up | Verdict::Again { .. } | Verdict::Elsewhere => None,
         };
-        Aftermath { trouble, hold }
+        Aftermath {
+            trouble,
+            hold,
+            note: row.note,
+        }
     }
 
     /// Whoever sent a raw command wants the device's last word, whatever it is.
@@ -194,8 +209,15 @@ impl Attempt {
     }
 
     /// The state that follows from a row of the table.
-    fn after(&mut self, now: Instant, path: PathId, row: &Row, ran: bool, live: bool) -> State {
-        match row.verdict {
+    fn after(
+        &mut self,
+        now: Instant,
+        path: PathId,
+        (row, verdict): (&Row, Verdict),
+        ran: bool,
+        live: bool,
+    ) -> State {
+        match verdict {
             Verdict::Good => return self.judge_length(),
             Verdict::Up => return State::Failed(row.kind),
             Verdict::Again { .. } | Verdict::Elsewhere => {}
@@ -214,7 +236,7 @@ impl Attempt {
         if self.attempts_left == 0 || now >= self.deadline {
             return State::Failed(row.kind);
         }
-        match row.verdict {
+        match verdict {
             Verdict::Again { pace, limit, after } => self.again(now, path, pace, limit, after),
             Verdict::Elsewhere => self.elsewhere(path),
             Verdict::Leave(Trouble::Suspect) => self.elsewhere(path),

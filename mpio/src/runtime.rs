@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use scsi::{Incarnation, Nexus, NexusState};
 
+use crate::access;
 use crate::clock::Clock;
 use crate::error::ProbeError;
 use crate::event::EventKind;
@@ -65,6 +66,7 @@ type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 async fn maintain<N: Nexus, C: Clock>(unit: Arc<Unit<N, C>>, verified: Vec<Option<Incarnation>>) {
     let mut keepers: Vec<Work> = vec![
+        Box::pin(access::keep(Arc::clone(&unit))),
         Box::pin(go_back(Arc::clone(&unit))),
         Box::pin(lose_patience(Arc::clone(&unit))),
     ];
@@ -131,7 +133,9 @@ async fn keep<N: Nexus, C: Clock>(
                 supervisor.verified(unit.clock.now(), life, what);
             }
             Action::Probe(life) => {
-                let what = probe(&unit, &path, life).test_unit_ready().await;
+                let probe = Probe::of(&unit, &path, life);
+                let what = probe.test_unit_ready().await;
+                probe.pass_on(&unit, &path);
                 supervisor.probed(unit.clock.now(), life, what);
             }
             Action::Wait(until) => {
@@ -184,20 +188,6 @@ struct Finding {
     problem: Option<ProbeError>,
 }
 
-fn probe<'a, N, C>(
-    unit: &'a Unit<N, C>,
-    path: &'a Path<N>,
-    incarnation: Incarnation,
-) -> Probe<'a, N, C> {
-    Probe {
-        nexus: &path.nexus,
-        clock: &unit.clock,
-        config: &unit.config,
-        incarnation,
-        deferred: Some(&unit.deferred),
-    }
-}
-
 async fn verify<N: Nexus, C: Clock>(
     unit: &Unit<N, C>,
     path: &Path<N>,
@@ -205,13 +195,21 @@ async fn verify<N: Nexus, C: Clock>(
     finding: &mut Finding,
 ) -> Verified {
     *finding = Finding::default();
-    match probe(unit, path, life).profile().await {
+    let probe = Probe::of(unit, path, life);
+    let profile = probe.profile().await;
+    probe.pass_on(unit, path);
+    match profile {
         Ok(profile) => match same(unit, path.id, &profile) {
             Ok(()) => {
                 if profile.read_only {
                     unit.set_read_only();
                 }
-                register(unit, path, life, finding).await
+                // Registered in any case, so that it can be used as soon as the target lets it.
+                let admitted = access::admits(unit, path, &profile);
+                match register(unit, path, life, finding).await {
+                    Verified::Same if !admitted => Verified::NoAccess,
+                    what => what,
+                }
             }
             Err(difference) => {
                 finding.difference = Some(difference);
@@ -303,6 +301,7 @@ fn publish<N: Nexus, C: Clock>(
         }
         entry.state = state;
         entry.gone = gone;
+        entry.access = access::of(unit, path, now);
         entry.was_up |= state.is_usable();
         entry.unusable_since = match (was.is_usable(), state.is_usable()) {
             (_, true) => None,

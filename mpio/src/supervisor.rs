@@ -42,7 +42,6 @@ pub(crate) enum Verified {
     /// It is our unit.
     Same,
     /// As far as can be seen it is our unit, but the target gives no access through the path.
-    #[allow(dead_code, reason = "said by what follows target port groups")]
     NoAccess,
     /// It is another.
     Different,
@@ -60,7 +59,6 @@ pub(crate) enum Probed {
     /// The path answers that the unit cannot be used through it.
     Unusable,
     /// The path answers that its port gives no access now.
-    #[allow(dead_code, reason = "said by what follows target port groups")]
     NoAccess,
     /// No answer.
     Silent,

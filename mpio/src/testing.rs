@@ -8,6 +8,8 @@
     clippy::wildcard_enum_match_arm
 )]
 
+pub(crate) mod alua;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
@@ -243,6 +245,8 @@ struct Ghost {
 pub(crate) struct Disk {
     pub(crate) blocks: BTreeMap<u64, u8>,
     pub(crate) log: Vec<Executed>,
+    /// Target port groups, if it has any.
+    pub(crate) groups: Option<alua::Groups>,
     ghosts: Vec<Ghost>,
 }
 
@@ -335,6 +339,10 @@ pub(crate) struct Inner {
     pub(crate) seen: Vec<u8>,
     /// Data commands under way.
     pub(crate) underway: u32,
+    /// Target port group of the path's port.
+    pub(crate) group: Option<u16>,
+    /// Pending unit attentions.
+    pub(crate) attentions: VecDeque<(u8, u8, u8)>,
 }
 
 impl FakeNexus {
@@ -366,6 +374,8 @@ impl FakeNexus {
                 max_transfer: 1 << 20,
                 seen: Vec::new(),
                 underway: 0,
+                group: None,
+                attentions: VecDeque::new(),
             }),
             changed: Signal::default(),
         }))
@@ -407,6 +417,7 @@ impl FakeNexus {
     }
 
     fn probe_answer(&self, cdb: &[u8], buf: &mut [u8]) -> Outcome {
+        let tpgs = lock(&self.0.disk).groups.as_ref().map_or(0, |it| it.tpgs);
         let inner = lock(&self.0.inner);
         let mut page = |bytes: &[u8]| {
             let len = bytes.len().min(buf.len());
@@ -415,7 +426,7 @@ impl FakeNexus {
         };
         match cdb[0] {
             0x12 if cdb[1] & 1 == 0 => {
-                let mut data = vec![0, 0, 5, 2, 31, 0, 0, 0];
+                let mut data = vec![0, 0, 5, 2, 31, tpgs << 4, 0, 0];
                 if inner.unmapped {
                     data[0] = 0x7f;
                 }
@@ -426,9 +437,12 @@ impl FakeNexus {
             0x12 if cdb[2] == 0 => page(&[0, 0, 0, 3, 0, 0x80, 0x83]),
             0x12 if cdb[2] == 0x80 => page(&[0, 0x80, 0, 2, b'S', b'1']),
             0x12 if cdb[2] == 0x83 => {
-                let mut data = vec![0, 0x83, 0, 20, 1, 3, 0, 16, 0x60];
+                let ports = alua::designators(&inner);
+                let len = 20 + ports.len() as u8;
+                let mut data = vec![0, 0x83, 0, len, 1, 3, 0, 16, 0x60];
                 data.extend_from_slice(&[0; 14]);
                 data.push(inner.naa);
+                data.extend_from_slice(&ports);
                 page(&data)
             }
             0x9e => {
@@ -607,6 +621,11 @@ impl Nexus for FakeNexus {
             state == NexusState::Up(life) && command.only_in.is_none_or(|wanted| wanted == life);
         let outcome = if !carried {
             failed(DeliveryErrorKind::Down, Certainty::NotSent)
+        } else if let Some(outcome) = alua::meet(&self.0, &mut command) {
+            let latency = self.set(|inner| inner.latency);
+            let clock = &self.0.clock;
+            clock.sleep_until(clock.now() + latency).await;
+            outcome
         } else if is_data || opcode == 0 {
             let mut busy = Busy::new(&self.0, &command, life);
             let outcome = self.meet(fate, &mut command, life).await;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use scsi::{Incarnation, Nexus};
 
-use crate::alua::{PRIORITY_CONST, PathAccess};
+use crate::alua::{Access, PRIORITY_CONST, PathAccess};
 use crate::failback::{Candidate, Failback};
 use crate::identity::LuIdentity;
 use crate::path::{Path, PathId, PathSet, PathSettings, PathState};
@@ -30,6 +30,8 @@ pub struct Topology {
     pub failback: Failback,
     /// How long I/O waits when no path is usable.
     pub no_path_retry: NoPathRetry,
+    /// Target port groups; `None` when the unit has none.
+    pub access: Option<Access>,
     /// The paths in the order they were added.
     pub paths: Vec<PathSnapshot>,
     /// The paths by priority, best first.

@@ -11,6 +11,8 @@ use arc_swap::ArcSwap;
 use scsi::{Incarnation, Nexus};
 use smallvec::SmallVec;
 
+use crate::alua::{SharedAccess, Watch};
+use crate::classify::{Attention, Note};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::error::{IoError, IoErrorKind};
@@ -41,6 +43,8 @@ pub(crate) struct Unit<N, C> {
     /// The registration of its paths.
     pub(crate) registered: Registered,
     pub(crate) events: Hub,
+    /// Target port groups.
+    pub(crate) access: SharedAccess,
     /// Told to a path check; the next flush tells it.
     pub(crate) deferred: Deferred,
     read_only: AtomicBool,
@@ -80,7 +84,12 @@ impl<N: Nexus, C: Clock> Unit<N, C> {
         let in_use = chooser.priority();
         let table = Table::new(entries, profile.block_bytes, unit_limit(&profile), in_use);
         let queueing = Queueing::new(config.no_path_retry, now, table.paths());
+        let intervals = (
+            config.probe_interval.max(PAUSE_MIN),
+            config.probe_interval_max.max(PAUSE_MIN),
+        );
         Self {
+            access: SharedAccess::new(Watch::new(profile.tpgs, intervals, now)),
             clock,
             read_only: AtomicBool::new(profile.read_only),
             selector: Selector::new(config.policy, config.tuning, now),
@@ -205,6 +214,48 @@ impl<N: Nexus, C: Clock> Unit<N, C> {
             entry.path.set_settings(settings);
         }
         entry.is_some()
+    }
+
+    /// What a command or a path check has learnt besides its own result.
+    pub(crate) fn heard(&self, path: &Path<N>, note: Note) {
+        let now = self.clock.now();
+        match note {
+            Note::Denied(state) if self.access.asymmetric() => {
+                let change_due = self.access.tell(|watch| {
+                    watch.denied(now, path.port(), state);
+                    watch.change_due(now)
+                });
+                self.queueing.expect_at_least(change_due);
+            }
+            Note::Denied(_) => {}
+            Note::SetFailed => self.access.tell(|watch| watch.ask(now)),
+            Note::Attention(attention) => {
+                if matches!(
+                    attention,
+                    Attention::AccessState | Attention::TransitionFailed
+                ) {
+                    self.access.tell(|watch| watch.ask(now));
+                }
+                let path = path.id;
+                let kind = EventKind::Attention { path, attention };
+                self.events.publish(now, kind);
+            }
+        }
+    }
+
+    /// I/O found no path: who could open a group of target ports shall.
+    pub(crate) fn want_access(&self, now: Instant) {
+        if !self.access.asymmetric() {
+            return;
+        }
+        let patience = self.queueing.patience();
+        let until = patience.map(|patience| patience.until(now));
+        let until = until.or_else(|| now.checked_add(self.config.io_deadline));
+        let change_due = self.access.tell(|watch| {
+            watch.demand(now, until.unwrap_or(now));
+            watch.change_due(now)
+        });
+        self.queueing.expect_at_least(change_due);
     }
 
     pub(crate) fn read_only(&self) -> bool {

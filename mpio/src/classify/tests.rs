@@ -23,7 +23,7 @@ fn none(kind: DeliveryErrorKind, certainty: Certainty) -> Outcome {
 #[track_caller]
 fn row(outcome: &Outcome, verdict: Verdict, kind: IoErrorKind, ran: bool) {
     let row = classify(outcome);
-    assert_eq!(row.verdict, verdict, "{outcome:?}");
+    assert_eq!(row.verdict(true), verdict, "{outcome:?}");
     if verdict != Verdict::Good {
         assert_eq!(row.kind, kind, "{outcome:?}");
         assert_eq!(may_have_run(row, outcome), ran, "{outcome:?}");
@@ -67,9 +67,9 @@ rows! {
     becoming_ready: check(2, 0x04, 0x01) => WAIT, Kind::NotReady, false;
     needs_start: check(2, 0x04, 0x02) => Verdict::Up, Kind::NotReady, false;
     manual_intervention: check(2, 0x04, 0x03) => Verdict::Elsewhere, Kind::NotReady, false;
-    in_transition: check(2, 0x04, 0x0a) => WAIT, Kind::NotReady, false;
-    standby: check(2, 0x04, 0x0b) => GONE, Kind::NotReady, false;
-    unavailable: check(2, 0x04, 0x0c) => GONE, Kind::NotReady, false;
+    in_transition: check(2, 0x04, 0x0a) => NO_ACCESS, Kind::NotReady, false;
+    standby: check(2, 0x04, 0x0b) => NO_ACCESS, Kind::NotReady, false;
+    unavailable: check(2, 0x04, 0x0c) => NO_ACCESS, Kind::NotReady, false;
     not_accessible: check(2, 0x04, 0x14) => again(Pace::Tick, 5, After::Up), Kind::NotReady, false;
     no_medium: check(2, 0x3a, 0x00) => Verdict::Up, Kind::NotReady, false;
 
@@ -77,6 +77,7 @@ rows! {
     write_error: check(3, 0x0c, 0x00) => Verdict::Up, Kind::MediumError, true;
     timeout_on_unit: check(4, 0x3e, 0x02) => again(Pace::Tick, 3, After::Up), Kind::HardwareError, true;
     overlapped_target_port: check(4, 0x4b, 0x06) => again_at_once(3, After::Up), Kind::HardwareError, true;
+    set_target_port_groups_failed: check(4, 0x67, 0x0a) => Verdict::Up, Kind::HardwareError, true;
     internal_target_failure: check(4, 0x44, 0x00) => Verdict::Up, Kind::HardwareError, true;
 
     no_logical_unit: check(5, 0x25, 0x00) => GONE, Kind::NoLogicalUnit, false;
@@ -87,7 +88,8 @@ rows! {
 
     power_on_or_reset: check(6, 0x29, 0x00) => ATTENTION, Kind::UnitAttention, false;
     nexus_loss: check(6, 0x29, 0x07) => ATTENTION, Kind::UnitAttention, false;
-    mode_parameters_changed: check(6, 0x2a, 0x01) => ATTENTION, Kind::UnitAttention, false;
+    bus_device_reset: check(6, 0x29, 0x03) => ATTENTION, Kind::UnitAttention, false;
+    mode_parameters_changed: check(6, 0x2a, 0x01) => Verdict::LookAgain, Kind::UnitAttention, false;
     reservations_preempted: check(6, 0x2a, 0x03) => ATTENTION, Kind::UnitAttention, false;
     reservations_released: check(6, 0x2a, 0x04) => ATTENTION, Kind::UnitAttention, false;
     registrations_preempted: check(6, 0x2a, 0x05) => ATTENTION, Kind::UnitAttention, false;
@@ -118,6 +120,55 @@ rows! {
     target_failure: none(D::TargetFailure, Answered) => again_at_once(2, After::Elsewhere), Kind::Transport(D::TargetFailure), true;
     target_failure_unsure: none(D::TargetFailure, SentNoAnswer) => SUSPECT, Kind::Transport(D::TargetFailure), true;
     unsupported: none(D::Unsupported, NotSent) => Verdict::Up, Kind::Unsupported, false;
+}
+
+/// Who has no target port groups cannot mean them.
+#[test]
+fn access_states_of_units_without_target_port_groups() {
+    for (ascq, verdict) in [(0x0a, WAIT), (0x0b, GONE), (0x0c, GONE)] {
+        assert_eq!(classify(&check(2, 0x04, ascq)).verdict(false), verdict);
+    }
+    let other = classify(&check(2, 0x04, 0x01));
+    assert_eq!(other.verdict(false), WAIT);
+}
+
+#[test]
+fn what_others_are_told() {
+    use Attention as A;
+    let attention = |attention| Some(Note::Attention(attention));
+    for (outcome, note) in [
+        (check(6, 0x29, 0x00), attention(A::Reset)),
+        (check(6, 0x29, 0x07), attention(A::Reset)),
+        (check(6, 0x2a, 0x01), attention(A::ModeParameters)),
+        (check(6, 0x2a, 0x03), attention(A::Reservations)),
+        (check(6, 0x2a, 0x04), attention(A::Reservations)),
+        (check(6, 0x2a, 0x05), attention(A::Reservations)),
+        (check(6, 0x2a, 0x06), attention(A::AccessState)),
+        (check(6, 0x2a, 0x07), attention(A::TransitionFailed)),
+        (check(6, 0x2a, 0x09), attention(A::Capacity)),
+        (check(6, 0x3f, 0x03), attention(A::Inquiry)),
+        (check(6, 0x3f, 0x0e), attention(A::LogicalUnits)),
+        (check(6, 0x38, 0x07), attention(A::ThinProvisioning)),
+        (check(6, 0x2a, 0x0a), None),
+        (
+            check(2, 0x04, 0x0a),
+            Some(Note::Denied(AccessState::Transitioning)),
+        ),
+        (
+            check(2, 0x04, 0x0b),
+            Some(Note::Denied(AccessState::Standby)),
+        ),
+        (
+            check(2, 0x04, 0x0c),
+            Some(Note::Denied(AccessState::Unavailable)),
+        ),
+        (check(2, 0x04, 0x01), None),
+        (check(4, 0x67, 0x0a), Some(Note::SetFailed)),
+        (status(0x08), None),
+        (none(D::ConnectionLost, SentNoAnswer), None),
+    ] {
+        assert_eq!(classify(&outcome).note, note, "{outcome:?}");
+    }
 }
 
 #[test]

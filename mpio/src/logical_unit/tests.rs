@@ -17,6 +17,7 @@ use crate::select::LoadBalancePolicy;
 use crate::signal::{Either, lock, race};
 use crate::testing::{DISK_BLOCKS, Disk, Executed, Executor, FakeNexus, Fate, TestClock};
 
+mod access;
 mod fence;
 mod outage;
 mod paths;

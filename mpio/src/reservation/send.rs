@@ -92,7 +92,7 @@ impl<N: Nexus, C: Clock> OnPath<'_, N, C> {
                     only_in: Some(self.life),
                 })
                 .await;
-            let verdict = classify(&completion.outcome).verdict;
+            let verdict = classify(&completion.outcome).verdict(false);
             let answer = match completion.outcome {
                 Outcome::Failed(error) => return Err(Refusal::Lost(error)),
                 Outcome::Answered(answer) => answer,

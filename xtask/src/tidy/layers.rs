@@ -33,6 +33,7 @@ const LAYERS: &[Layers] = &[
         crate_dir: "mpio",
         rows: &[
             &[
+                "alua",
                 "clock",
                 "history",
                 "identity",
@@ -41,13 +42,13 @@ const LAYERS: &[Layers] = &[
                 "stats",
             ],
             &["path", "queueing", "registration"],
-            &["alua", "failback", "select"],
+            &["failback", "select"],
             &["classify", "config", "error"],
             &["event", "fence"],
             &["retry", "split", "supervisor", "topology"],
             &["probe", "unit"],
             &["reservation"],
-            &["block", "fencer"],
+            &["access", "block", "fencer"],
             &["runtime"],
             &["logical_unit"],
         ],
