@@ -1,5 +1,7 @@
 //! The command line. Verbs, options and exit statuses are a contract with scripts.
 
+pub(crate) mod pr;
+
 use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -91,6 +93,16 @@ Examples:
   iscsi cp backup.img iscsi://a/iqn.2026-11.org.example:disk/0,iscsi://b/iqn.2026-11.org.example:disk/0 --verify"
     )]
     Cp(CpArgs),
+    /// Persistent reservations, over all paths at once.
+    #[command(
+        after_help = "Registrations belong to the session identifiers, which are kept from run to run.
+
+Examples:
+  iscsi pr register iscsi://192.0.2.1/iqn.2026-11.org.example:disk/0 --pr-key 0x1234
+  iscsi pr reserve iscsi://192.0.2.1/iqn.2026-11.org.example:disk/0 --pr-key 0x1234 --type wero
+  iscsi pr show iscsi://192.0.2.1/iqn.2026-11.org.example:disk/0"
+    )]
+    Pr(pr::PrArgs),
     /// Measure a logical unit. --rw write and randwrite OVERWRITE ITS DATA.
     #[command(
         after_help = "Example: iscsi bench iscsi://192.0.2.1/iqn.2026-11.org.example:disk/0 \

@@ -1,6 +1,6 @@
 //! How a run ends: one number for scripts, a message and a hint for people.
 
-use initiator::{Error, IoError, IoErrorKind, OutcomeCertainty, QueryError};
+use initiator::{Error, IoError, IoErrorKind, OutcomeCertainty, QueryError, ReservationError};
 
 use crate::url::AddressError;
 
@@ -162,7 +162,28 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Status> {
     if let Some(io) = cause.downcast_ref::<IoError>() {
         return Some(of_io(io));
     }
+    if let Some(error) = cause.downcast_ref::<ReservationError>() {
+        return Some(of_reservation(error));
+    }
     cause.downcast_ref::<Error>().map(of_error)
+}
+
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "what has no number of its own is 1"
+)]
+const fn of_reservation(error: &ReservationError) -> Status {
+    match error {
+        ReservationError::NoKey | ReservationError::OneNexusOnly { .. } => Status::Usage,
+        ReservationError::NoPath { .. } => Status::Unreachable,
+        ReservationError::Unknown(_) => Status::Unknown,
+        ReservationError::NotRegistered { .. }
+        | ReservationError::Conflict { .. }
+        | ReservationError::NoSuchKey(_)
+        | ReservationError::Unsupported
+        | ReservationError::Refused { .. } => Status::Device,
+        _ => Status::Other,
+    }
 }
 
 #[expect(

@@ -505,3 +505,59 @@ fn verbose_says_what_happens_and_keeps_secrets() {
     assert!(!done.stderr.contains("very secret"), "{}", done.stderr);
     target.assert_logged_out();
 }
+
+#[test]
+fn a_reservation_is_held_from_run_to_run() {
+    let target = Embedded::start(Config::default(), 2);
+    let (us, them) = (Cli::new(), Cli::new());
+    let (one, two) = (target.url(0), target.url(1));
+    let pr = |cli: &Cli, args: &[&str]| {
+        let (action, rest) = args.split_first().expect("an action");
+        let args = ["pr", action, &one, &two]
+            .into_iter()
+            .chain(rest.iter().copied());
+        cli.run(args)
+    };
+    pr(&us, &["register", "--pr-key", "abc"]).text(0);
+    pr(&us, &["reserve", "--pr-key", "0xabc", "--type", "wero"]).text(0);
+    let shown = pr(&them, &["show", "--json"]).json();
+    assert_eq!(shown["keys"][0]["key"], "0xabc");
+    assert_eq!(shown["keys"][0]["paths"], 2);
+    assert_eq!(shown["reservation"]["key"], "0xabc");
+    assert_eq!(shown["registrants"].as_array().map(Vec::len), Some(2));
+
+    let data = cli_input(&us, "data");
+    let write = ["write", &one, "--offset", "0", "--input", &data];
+    us.run(write).text(0);
+    assert!(them.run(write).fails(6).contains("RESERVATION CONFLICT"));
+    let refused = pr(&them, &["reserve", "--pr-key", "def", "--type", "wero"]);
+    assert!(refused.fails(6).contains("not registered"));
+
+    pr(&them, &["register", "--pr-key", "def"]).text(0);
+    pr(
+        &them,
+        &[
+            "preempt", "--pr-key", "def", "--victim", "abc", "--type", "earo", "--abort",
+        ],
+    )
+    .text(0);
+    us.run(write).fails(6);
+    them.run(write).text(0);
+    pr(&them, &["release", "--pr-key", "def"]).text(0);
+    us.run(write).text(0);
+    let text = pr(&them, &["show"]).text(0);
+    assert!(
+        text.contains("not reserved") && text.contains("0xdef"),
+        "{text}"
+    );
+    pr(&them, &["clear", "--pr-key", "def"]).text(0);
+    assert!(pr(&us, &["show"]).text(0).contains("no registrations"));
+    target.assert_logged_out();
+}
+
+/// A file with one block to be written.
+fn cli_input(cli: &Cli, name: &str) -> String {
+    let path = cli.home().join(name);
+    std::fs::write(&path, noise(512, 1)).expect("written");
+    path.to_str().expect("text").to_owned()
+}

@@ -15,7 +15,7 @@ use scsi::inquiry::{DeviceType, Inquiry, Tpgs};
 use scsi::mode::{self, ModeParameters};
 use scsi::vpd::{self, SupportedPages, UnitSerialNumber, identification, limits};
 use scsi::{
-    Cdb, Command, DataPhase, Incarnation, IoBuf, Nexus, Outcome, ParseError, ScsiAnswer,
+    Cdb, Command, DataPhase, Incarnation, IoBuf, Nexus, Outcome, ParseError, ScsiAnswer, Status,
     TaskAttribute,
 };
 
@@ -265,7 +265,16 @@ impl<N: Nexus, C: Clock> Probe<'_, N, C> {
     async fn write_protected(&self) -> Result<bool, Stop> {
         let what = scsi::cdb::primary::ModeSense::current(mode::ALL_PAGES);
         let cdb = Cdb::mode_sense_6(what, 255);
-        let data = self.ask_if_known("MODE SENSE (6)", cdb, 255).await?;
+        let data = match self.ask_if_known("MODE SENSE (6)", cdb, 255).await {
+            // Another host's reservation keeps it from us; the unit must be usable all the same,
+            // or nobody could ever preempt that.
+            Err(Stop::Wrong(ProbeError::Refused { status, .. }))
+                if status == Status::RESERVATION_CONFLICT =>
+            {
+                None
+            }
+            answer => answer?,
+        };
         let mode = data.and_then(|data| ModeParameters::parse_6(data.as_slice()).ok());
         Ok(mode.is_some_and(|mode| mode.write_protected()))
     }
