@@ -102,7 +102,7 @@ impl Session {
         self.controls
             .asked
             .push((itt, Asked::Reset { lun, cmd_sn }, deadline));
-        let cid = self.connections.leading().cid;
+        let cid = self.any_connection();
         self.push_control(cid, Control::Reset { itt, lun });
     }
 

@@ -287,6 +287,8 @@ impl Session {
 
     /// Has the driver close one connection.
     pub(super) fn close_one(&mut self, cid: Cid, abort: bool, next: Next) {
+        self.fail_functions(Some(cid));
+        self.fail_texts(Some(cid));
         if let Some(connection) = self.connections.get_mut(cid) {
             connection.work = Work::Closing(next);
             connection.silence();

@@ -14,6 +14,7 @@ use std::time::Instant;
 
 use scsi::{Certainty, DeliveryError, DeliveryErrorKind, Lun, NexusState, Outcome};
 
+use super::connection::Connection;
 use super::control::Control;
 use super::error::LossReason;
 use super::task::{Ending, Stage, TaskKey};
@@ -183,12 +184,16 @@ impl Session {
         lun: Lun,
         function: ManagementFunction,
     ) -> Result<(Lun, Scope, Cid), TaskManagementError> {
-        let any = self.connections.leading().cid;
+        let any = self.any_connection();
         Ok(match function {
             ManagementFunction::AbortTask(key) | ManagementFunction::QueryTask(key) => {
                 let sent = |task: &&mut super::task::Task| task.stage == Stage::Sent;
                 let task = self.tasks.get_mut(key).filter(sent);
                 let task = task.ok_or(TaskManagementError::NoSuchTask)?;
+                let allegiance = self.connections.get(task.allegiance);
+                if !allegiance.is_some_and(Connection::may_send) {
+                    return Err(TaskManagementError::Recovering);
+                }
                 let scope = if matches!(function, ManagementFunction::QueryTask(_)) {
                     Scope::Nothing
                 } else {
@@ -209,6 +214,14 @@ impl Session {
             | ManagementFunction::TargetColdReset
             | ManagementFunction::ItNexusReset => (Lun::ZERO, Scope::Session, any),
         })
+    }
+
+    /// A connection for requests that may go on any.
+    pub(super) fn any_connection(&self) -> Cid {
+        let mut all = self.connections.iter();
+        all.find(|it| it.takes_commands())
+            .unwrap_or_else(|| self.connections.leading())
+            .cid
     }
 
     /// Ends the commands of a scope that have not been sent.
@@ -483,6 +496,10 @@ impl Session {
             .map(|it| it.itt)
         {
             self.settle_function(itt, Err(TaskManagementError::ConnectionLost));
+        }
+        if cid.is_some() {
+            // The session lives on, and with it the tasks that the functions would have ended.
+            self.unmute();
         }
     }
 

@@ -164,7 +164,7 @@ impl Session {
         target: Option<&IscsiName>,
     ) -> Result<TextKey, TextExchangeError> {
         let value = target.map(ToString::to_string).unwrap_or_default();
-        let cid = self.connections.leading().cid;
+        let cid = self.any_connection();
         self.ask_text(now, Purpose::SendTargets(value), vec![cid])
     }
 

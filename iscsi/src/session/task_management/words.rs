@@ -226,6 +226,9 @@ pub enum TaskManagementError {
     /// The task it names is not under way; nothing was sent.
     #[error("the command is not under way")]
     NoSuchTask,
+    /// The connection of the task it names is being recovered; nothing was sent.
+    #[error("the connection of the command is being recovered")]
+    Recovering,
     /// Too many functions under way; nothing was sent.
     #[error("too many task management functions at once")]
     Busy,

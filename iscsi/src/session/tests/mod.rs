@@ -19,6 +19,7 @@ mod faults;
 mod fence;
 mod keepalive;
 mod leaving;
+mod management;
 mod reads;
 mod recovery;
 mod writes;
