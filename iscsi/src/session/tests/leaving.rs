@@ -161,29 +161,27 @@ fn a_logout_ends_the_session_whatever_it_is_doing() {
 
 #[test]
 fn ffp_14_1_and_20_1_a_logout_request_is_followed_by_a_logout_and_a_login() {
-    for event in [1] {
-        let mut peer = Peer::ready();
-        let key = peer.submit(0, test_unit_ready());
-        let itt = peer.one().itt();
-        let message = peer.async_message(event, [0, 0, 10]);
-        peer.reply(&[message]);
-        peer.silent();
-        let answer = peer.answer(itt, 0);
-        peer.reply(&[answer]);
-        peer.good(key);
-        let request = peer.one();
-        assert_eq!((request.opcode(), request.bhs[1]), (LOGOUT, 0x80));
-        let answer = logged_out(&mut peer, &request, 0);
-        // Time2Wait of the response counts.
-        let answer = answer.put(40, 3 << 16);
-        peer.reply(&[answer]);
-        assert_eq!(peer.session.over(), Incarnation(1));
-        peer.wait(Duration::from_millis(2900));
-        assert_eq!(peer.dialling, None);
-        peer.wait(Duration::from_millis(100));
-        peer.login();
-        assert_eq!(peer.session.state(), NexusState::Up(Incarnation(2)));
-    }
+    let mut peer = Peer::ready();
+    let key = peer.submit(0, test_unit_ready());
+    let itt = peer.one().itt();
+    let message = peer.async_message(1, [0, 0, 10]);
+    peer.reply(&[message]);
+    peer.silent();
+    let answer = peer.answer(itt, 0);
+    peer.reply(&[answer]);
+    peer.good(key);
+    let request = peer.one();
+    assert_eq!((request.opcode(), request.bhs[1]), (LOGOUT, 0x80));
+    let answer = logged_out(&mut peer, &request, 0);
+    // Time2Wait of the response counts.
+    let answer = answer.put(40, 3 << 16);
+    peer.reply(&[answer]);
+    assert_eq!(peer.session.over(), Incarnation(1));
+    peer.wait(Duration::from_millis(2900));
+    assert_eq!(peer.dialling, None);
+    peer.wait(Duration::from_millis(100));
+    peer.login();
+    assert_eq!(peer.session.state(), NexusState::Up(Incarnation(2)));
 }
 
 #[test]
@@ -260,4 +258,87 @@ fn async_message_5_ends_the_tasks_of_its_unit_and_is_acknowledged() {
         "the dropped write may still run"
     );
     peer.assert_up();
+}
+
+#[test]
+fn async_message_2_about_a_connection_that_is_not_ours_drops_nothing() {
+    let mut peer = Peer::ready();
+    let cid = peer.cid.0;
+    let message = peer.async_message(2, [cid + 1, 7, 20]);
+    peer.reply(&[message]);
+    peer.assert_up();
+}
+
+#[test]
+fn the_details_of_an_async_message_are_told() {
+    let told = |peer: &mut Peer| {
+        peer.act();
+        let mut last = None;
+        while let Some(event) = peer.session.poll_event() {
+            if let Event::Async { .. } = event {
+                last = Some(event);
+            }
+        }
+        last.unwrap()
+    };
+    let mut peer = Peer::ready();
+    let message = peer.async_message(250, [1, 2, 3]).byte(37, 0x99);
+    let message = message.byte(9, 4).with(&[0, 2, 0xaa, 0xbb, 1, 2, 3]);
+    peer.reply(&[message]);
+    let expected = Event::Async {
+        event: 250,
+        name: "vendor event",
+        lun: Lun::from_number(4),
+        vendor_code: 0x99,
+        parameters: [1, 2, 3],
+        sense: [0xaa, 0xbb].into(),
+        data: [1, 2, 3].into(),
+    };
+    assert_eq!(told(&mut peer), expected);
+    // A SenseLength beyond the end, and a single byte.
+    for (data, expected) in [(&[0xff, 0xff, 7][..], &[7][..]), (&[9][..], &[][..])] {
+        let message = peer.async_message(0, [0; 3]).with(data);
+        peer.reply(&[message]);
+        let Event::Async { sense, .. } = told(&mut peer) else {
+            panic!("another event");
+        };
+        assert_eq!(*sense, *expected);
+    }
+    peer.assert_up();
+}
+
+#[test]
+fn async_message_5_stops_data_before_it_is_acknowledged() {
+    let mut peer = Peer::ready();
+    let key = peer.submit(7, write(&pattern(16_384)));
+    let itt = peer.one().itt();
+    let r2t = peer.r2t(itt, 3, 0, 8192, 8192);
+    let message = peer.async_message(5, [0; 3]).byte(9, 7);
+    // Both are here before anything is sent.
+    peer.reply(&[r2t, message]);
+    let acknowledge = peer.one();
+    assert_eq!((acknowledge.bhs[0], acknowledge.itt()), (0x40, NONE));
+    assert_eq!(peer.failed(key).1, Certainty::SentNoAnswer);
+}
+
+#[test]
+fn async_message_5_about_our_own_function_leaves_the_end_to_its_response() {
+    let mut peer = Peer::ready();
+    let key = peer.submit(7, write(&pattern(16_384)));
+    peer.one();
+    let (now, lun) = (peer.now, Lun::from_number(7));
+    let function = ManagementFunction::LogicalUnitReset;
+    peer.session.manage(now, lun, function).unwrap();
+    let request = peer.one();
+    let message = peer.async_message(5, [0; 3]).byte(9, 7);
+    peer.reply(&[message]);
+    assert_eq!(peer.one().lun()[1], 7, "acknowledged");
+    assert!(peer.done(key).is_none());
+    let answer = peer.task_answer(request.itt(), 0);
+    peer.reply(&[answer]);
+    assert_eq!(
+        peer.failed(key).1,
+        Certainty::Answered,
+        "it is certainly over"
+    );
 }

@@ -91,16 +91,17 @@ fn ffp_19_1_and_19_2_every_function_byte_by_byte() {
 
 #[test]
 fn ffp_19_3_functions_that_name_a_task() {
-    let functions: [(fn(TaskKey) -> ManagementFunction, u8); 2] = [
-        (ManagementFunction::AbortTask, 0x81),
-        (ManagementFunction::QueryTask, 0x89),
-    ];
-    for (function, code) in functions {
+    for code in [0x81, 0x89] {
         let mut peer = level_2();
         peer.submit(0, test_unit_ready());
         let key = peer.submit(7, test_unit_ready());
         let itt = peer.sent()[1].itt();
-        manage(&mut peer, 3, function(key));
+        let function = if code == 0x81 {
+            ManagementFunction::AbortTask(key)
+        } else {
+            ManagementFunction::QueryTask(key)
+        };
+        manage(&mut peer, 3, function);
         let request = peer.one();
         assert_eq!(request.bhs[1], code);
         assert_eq!(request.lun()[1], 7, "the task's own");

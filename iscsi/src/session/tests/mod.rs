@@ -22,6 +22,7 @@ mod leaving;
 mod management;
 mod reads;
 mod recovery;
+mod text;
 mod writes;
 
 use std::task::Waker;
