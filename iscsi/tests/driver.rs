@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use iscsi::name::{Isid, Portal};
 use iscsi::net::{LunNexus, SessionHandle};
-use iscsi::session::SessionConfig;
+use iscsi::session::{ConnectionState, SessionConfig};
 use scsi::{
     Blocks, Bytes, Cdb, Command, Completion, DataPhase, IoBuf, Lba, Lun, Nexus, NexusState,
     Outcome, RwOptions, Status, TaskAttribute,
@@ -333,4 +333,81 @@ fn callers_of_a_session_whose_runtime_is_gone_are_told() {
         assert!(in_time(nexus.execute(read(0, 512))).await.data.len() == 512);
         in_time(nexus.session().logout()).await;
     });
+}
+
+/// Four connections of one session, to a target that takes as many.
+async fn four() -> (Server, LunNexus) {
+    let mut target = Config::default();
+    target.keys.max_connections = 4;
+    let (server, mut config) = serve(target).await;
+    config.offer.set("MaxConnections", "4").unwrap();
+    let nexus = login(config).await;
+    until(|| up(&nexus) == 4).await;
+    (server, nexus)
+}
+
+/// Connections in full feature phase.
+fn up(nexus: &LunNexus) -> usize {
+    let connections = nexus.session().snapshot().connections;
+    let up = |state| state == ConnectionState::LoggedIn;
+    connections.iter().filter(|it| up(it.state)).count()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn several_connections_share_the_commands_of_many_callers() {
+    let (server, nexus) = four().await;
+    let mut callers = JoinSet::new();
+    for caller in 0..16_usize {
+        let nexus = nexus.clone();
+        callers.spawn(async move {
+            for round in 0..24 {
+                let bytes = [512, 4096, 262_144, 65_536][(caller + round) % 4];
+                let lba = (caller * 512) as u64;
+                let data = pattern(caller * 100 + round, bytes);
+                let written = nexus.execute(write(lba, data.clone())).await;
+                assert!(is_good(&written), "{:?}", written.outcome);
+                let back = contents(nexus.execute(read(lba, bytes)).await);
+                assert!(back.as_slice() == data, "caller {caller}, round {round}");
+            }
+        });
+    }
+    in_time(async { while callers.join_next().await.transpose().unwrap().is_some() {} }).await;
+    assert_eq!(server.violations(), []);
+    let snapshot = nexus.session().snapshot();
+    assert_eq!(
+        (snapshot.stats.commands, snapshot.stats.logins),
+        (16 * 24 * 2, 1)
+    );
+    for connection in &snapshot.connections {
+        assert!(connection.commands > 0, "{connection:?}");
+        assert_eq!(connection.in_flight, 0);
+    }
+    nexus.session().logout().await;
+    assert_eq!(server.violations(), []);
+}
+
+#[tokio::test]
+async fn connections_come_and_go_under_load() {
+    let (server, nexus) = four().await;
+    let load = {
+        let nexus = nexus.clone();
+        tokio::spawn(async move {
+            for round in 0..400 {
+                let data = pattern(round, 4096);
+                let written = nexus.execute(write(0, data.clone())).await;
+                assert!(is_good(&written), "{:?}", written.outcome);
+            }
+        })
+    };
+    for _ in 0..3 {
+        let victim = nexus.session().snapshot().connections[0].cid;
+        nexus.session().remove_connection(victim).unwrap();
+        until(|| up(&nexus) == 3).await;
+        nexus.session().add_connection(None).unwrap();
+        until(|| up(&nexus) == 4).await;
+    }
+    in_time(load).await.unwrap();
+    let stats = nexus.session().snapshot().stats;
+    assert_eq!((stats.logins, stats.losses), (1, 0));
+    assert_eq!(server.violations(), []);
 }

@@ -1,6 +1,6 @@
 //! The task of one session: does what the core asks, and tells it what happened.
 //!
-//! A hand-written future, so that one wake-up serves socket, timer and callers alike. Each poll
+//! A hand-written future, so that one wake-up serves sockets, timer and callers alike. Each poll
 //! works in the order read, act, write, timers, and yields after a bounded amount of work.
 //!
 //! Invariant of the fence: a connection is cut (abortively, unless it was logged out) before the
@@ -14,70 +14,53 @@ use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use smallvec::SmallVec;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
-use tokio::net::tcp::OwnedReadHalf;
 use tokio::time::Sleep;
 
 use super::connector;
-use super::shared::{Core, Shared};
+use super::link::{Dial, Link};
+use super::shared::{Outlet, Shared};
 use crate::name::Cid;
-use crate::session::{Action, Loan, Placement};
-use crate::wire::receiver::{Received, Receiver};
+use crate::session::{Action, Loan};
 use crate::wire::transmit::MAX_SLICES;
-use crate::wire::{DataIn, Response};
 
-/// Staging memory of a busy connection, in bytes.
-const STAGING_BYTES: usize = 256 * 1024;
-
-/// The limit on a data segment during login (RFC 7143 §13.12).
-const LOGIN_DATA_BYTES: u32 = 8192;
-
-/// Payload that is copied with the core locked; longer ones are copied without.
-const COPY_LOCKED_BYTES: u32 = 16 * 1024;
-
-/// A payload with at least this much to come is read straight into its place.
-const DIRECT_BYTES: usize = 64 * 1024;
-
-/// What is read ahead into the staging memory while payloads are that long: enough for the next
-/// header. More would take the payload itself there, to be copied once more.
-const READ_AHEAD_BYTES: usize = 4096;
-
-/// Reads, and writes, in one poll; then other tasks get their turn.
+/// Reads, and writes, of one connection in one poll; then other tasks get their turn.
 const BUDGET: usize = 16;
-
-type Dial = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send>>;
 
 pub(super) struct Driver {
     shared: Arc<Shared>,
-    cid: Cid,
-    dial: Option<Dial>,
-    half: Option<OwnedReadHalf>,
-    receiver: Receiver,
-    /// The Data-In whose payload is under way; without a loan it is thrown away.
-    placing: Option<(DataIn, Option<Loan>)>,
-    /// The last PDU was a Data-In of at least [`DIRECT_BYTES`]; the next one likely is too.
-    long: bool,
+    /// One per connection, and never fewer than there were at once; each belongs to the outlet
+    /// with the same index.
+    links: Vec<Link>,
     timer: Pin<Box<Sleep>>,
     wakes: Vec<Waker>,
-    /// The last connection's stream position when it was closed.
-    written: u64,
 }
 
 impl Driver {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
         Self {
             shared,
-            cid: Cid(0),
-            dial: None,
-            half: None,
-            receiver: Receiver::new(STAGING_BYTES, LOGIN_DATA_BYTES),
-            placing: None,
-            long: false,
+            links: vec![Link::new()],
             timer: Box::pin(tokio::time::sleep(std::time::Duration::ZERO)),
             wakes: Vec::new(),
-            written: 0,
         }
+    }
+
+    /// The place of a connection.
+    fn place_of(&self, cid: Cid) -> Option<usize> {
+        let used = |link: &Link| link.cid == cid && !link.is_free();
+        self.links.iter().position(used)
+    }
+
+    /// A place for a new connection.
+    fn free_place(&mut self) -> usize {
+        if let Some(at) = self.links.iter().position(Link::is_free) {
+            return at;
+        }
+        self.links.push(Link::new());
+        self.shared.writer().outlets.push(Outlet::new());
+        self.links.len() - 1
     }
 
     /// Does what the core asks, until it asks nothing more.
@@ -96,40 +79,48 @@ impl Driver {
                     portal,
                     timeout,
                 } => {
-                    self.cid = cid;
+                    let at = self.free_place();
                     let mut dial: Dial =
                         Box::pin(async move { connector::connect(&portal, timeout).await });
                     // Polled at once, so that it is registered.
-                    if let Poll::Ready(result) = dial.as_mut().poll(cx) {
-                        self.dialled(result);
-                    } else {
-                        self.dial = Some(dial);
+                    let polled = dial.as_mut().poll(cx);
+                    if let Some(link) = self.links.get_mut(at) {
+                        link.cid = cid;
+                        link.dial = Some(dial);
+                    }
+                    if let Poll::Ready(result) = polled {
+                        self.dialled(at, result);
                     }
                 }
                 Action::LoggedIn {
+                    cid,
                     header_digest,
                     data_digest,
                     max_recv_bytes,
-                    ..
                 } => {
-                    self.receiver
-                        .set_params(header_digest, data_digest, max_recv_bytes);
+                    let at = self.place_of(cid);
+                    if let Some(link) = at.and_then(|at| self.links.get_mut(at)) {
+                        link.set_params(header_digest, data_digest, max_recv_bytes);
+                    }
                 }
                 Action::Close { cid, abort } => self.close(cid, abort),
             }
         }
     }
 
-    fn dialled(&mut self, result: io::Result<TcpStream>) {
-        self.dial = None;
+    fn dialled(&mut self, at: usize, result: io::Result<TcpStream>) {
+        let Some(link) = self.links.get_mut(at) else {
+            return;
+        };
+        let cid = link.cid;
+        link.dial = None;
         let connected = match result {
             Ok(stream) => {
                 let (read, write) = stream.into_split();
-                self.half = Some(read);
-                self.receiver.reset(LOGIN_DATA_BYTES);
-                let mut writer = self.shared.writer();
-                writer.transmit.reset();
-                writer.half = Some(write);
+                link.open(read);
+                if let Some(outlet) = self.shared.writer().outlets.get_mut(at) {
+                    outlet.open(cid, write);
+                }
                 Ok(())
             }
             Err(error) => Err(error.to_string()),
@@ -137,233 +128,139 @@ impl Driver {
         let now = now();
         let mut core = self.shared.core();
         match connected {
-            Ok(()) => core.session.handle_connected(now, self.cid),
-            Err(reason) => core.session.handle_connect_failed(now, self.cid, reason),
+            Ok(()) => core.session.handle_connected(now, cid),
+            Err(reason) => core.session.handle_connect_failed(now, cid, reason),
         }
     }
 
-    /// Cuts the connection, then tells the core.
+    /// Cuts a connection, then tells the core.
     fn close(&mut self, cid: Cid, abort: bool) {
-        let loan = self.cut(abort);
+        let place = self.place_of(cid);
+        let (loan, written) = place.map_or((None, 0), |at| self.cut(at, abort));
         let mut core = self.shared.core();
         if let Some(loan) = loan {
             core.session.take_back(loan);
         }
-        core.session.handle_closed(now(), cid, self.written);
+        core.session.handle_closed(now(), cid, written);
     }
 
-    /// Cuts the connection, if there is one; returns the memory that was being filled.
-    fn cut(&mut self, abort: bool) -> Option<Loan> {
-        self.dial = None;
+    /// Cuts a connection; returns the memory that was being filled, and how much of its stream the
+    /// network has taken.
+    fn cut(&mut self, at: usize, abort: bool) -> (Option<Loan>, u64) {
         let mut writer = self.shared.writer();
-        self.written = 0;
-        if let Some(write) = writer.half.take() {
-            self.written = writer.transmit.written();
-            if abort {
-                // RST, and nothing that the kernel still holds is sent any more.
-                if let Err(error) = write.as_ref().set_zero_linger() {
-                    tracing::warn!(%error, "a connection could not be made to close abortively");
-                }
-                write.forget();
-            }
-        }
-        writer.transmit.reset();
+        let written = writer.outlets.get_mut(at).map_or(0, |it| it.close(abort));
         drop(writer);
-        self.half = None;
-        self.placing.take().and_then(|(_, loan)| loan)
+        let loan = self.links.get_mut(at).and_then(Link::close);
+        (loan, written)
     }
 
-    /// Reads until the socket has nothing or the budget is used up; `true` in the latter case.
+    /// Goes on opening connections.
+    fn dial(&mut self, cx: &mut Context<'_>) {
+        for at in 0..self.links.len() {
+            let dial = self.links.get_mut(at).and_then(|link| link.dial.as_mut());
+            if let Some(Poll::Ready(result)) = dial.map(|dial| dial.as_mut().poll(cx)) {
+                self.dialled(at, result);
+            }
+        }
+    }
+
+    /// Reads until the sockets have nothing or the budget of one is used up (`true`).
     fn read(&mut self, cx: &mut Context<'_>) -> bool {
-        for _ in 0..BUDGET {
-            let Some(half) = &mut self.half else {
-                return false;
-            };
-            let half = Pin::new(half);
-            let direct_bytes = if self.long { 1 } else { DIRECT_BYTES };
-            let result = match &mut self.placing {
-                Some((_, Some(loan)))
-                    if self.receiver.is_drained()
-                        && self.receiver.payload_remaining() >= direct_bytes =>
-                {
-                    let mut buf = ReadBuf::new(loan.space());
-                    let Poll::Ready(result) = half.poll_read(cx, &mut buf) else {
-                        return false;
-                    };
-                    let filled = buf.filled();
-                    let bytes = filled.len();
-                    self.receiver.placed_directly(filled);
-                    loan.filled(bytes);
-                    result.map(|()| bytes)
+        let mut more = false;
+        let mut at = 0;
+        while at < self.links.len() {
+            let mut reads = 0;
+            while let Some(link) = self.links.get_mut(at)
+                && link.read(&self.shared, cx)
+            {
+                self.act(cx);
+                reads += 1;
+                if reads == BUDGET {
+                    more = true;
+                    break;
                 }
-                placing => {
-                    let mut space = self.receiver.space();
-                    // A payload that is thrown away needs no place.
-                    if self.long && !matches!(placing, Some((_, None))) {
-                        let ahead = space.len().min(READ_AHEAD_BYTES);
-                        space = space.get_mut(..ahead).unwrap_or_default();
-                    }
-                    let mut buf = ReadBuf::new(space);
-                    let Poll::Ready(result) = half.poll_read(cx, &mut buf) else {
-                        return false;
-                    };
-                    let bytes = buf.filled().len();
-                    self.receiver.filled(bytes);
-                    result.map(|()| bytes)
-                }
-            };
-            match result {
-                Ok(0) => self.lost(None),
-                Ok(_) => self.take_pdus(),
-                Err(error) => self.lost(Some(error.to_string())),
             }
-            self.act(cx);
+            at += 1;
         }
-        true
+        more
     }
 
-    fn lost(&self, reason: Option<String>) {
-        self.shared
-            .core()
-            .session
-            .handle_lost(now(), self.cid, reason);
-    }
-
-    /// Takes all whole PDUs out of the staging memory, and as much payload as there is.
-    fn take_pdus(&mut self) {
-        let now = now();
-        let shared = Arc::clone(&self.shared);
-        let mut core = shared.core();
-        core.session.handle_heard(now, self.cid);
-        loop {
-            if let Some((pdu, loan)) = self.placing.take() {
-                if !self.place(now, &mut core, pdu, loan) {
-                    return;
-                }
-                continue;
-            }
-            if core.session.has_actions() {
-                // A change of parameters counts from the next PDU on; a connection to be closed
-                // has no next PDU.
-                let Some(action) = core.session.poll_logged_in(self.cid) else {
-                    return;
-                };
-                if let Action::LoggedIn {
-                    header_digest,
-                    data_digest,
-                    max_recv_bytes,
-                    ..
-                } = action
-                {
-                    self.receiver
-                        .set_params(header_digest, data_digest, max_recv_bytes);
-                }
-                continue;
-            }
-            match self.receiver.take_pdu() {
-                Ok(Received::Incomplete) => return,
-                Ok(Received::Pdu { header, data }) => {
-                    self.long = false;
-                    core.session.handle_pdu(now, self.cid, &header, data);
-                }
-                Ok(Received::Damaged { header }) => {
-                    core.session.handle_damaged(now, self.cid, &header, None);
-                }
-                Ok(Received::DataIn { header, bytes }) => {
-                    let loan = match core.session.handle_data_in(now, self.cid, &header, bytes) {
-                        Placement::Into(loan) => Some(loan),
-                        Placement::Nothing | Placement::Discard => None,
-                    };
-                    self.placing = Some((header, loan));
-                    self.long = bytes as usize >= DIRECT_BYTES;
-                    if bytes > COPY_LOCKED_BYTES {
-                        drop(core);
-                        self.copy_staged();
-                        core = shared.core();
-                    }
-                }
-                Err(error) => {
-                    core.session.handle_frame_error(now, self.cid, error);
-                    return;
-                }
-            }
-        }
-    }
-
-    /// Moves staged payload to its place.
-    fn copy_staged(&mut self) {
-        match &mut self.placing {
-            Some((_, Some(loan))) => {
-                let bytes = self.receiver.place(loan.space());
-                loan.filled(bytes);
-            }
-            Some((_, None)) => {
-                self.receiver.skip();
-            }
-            None => {}
-        }
-    }
-
-    /// Goes on with a payload; `false` while bytes of it are missing.
-    fn place(&mut self, now: Instant, core: &mut Core, pdu: DataIn, loan: Option<Loan>) -> bool {
-        self.placing = Some((pdu, loan));
-        self.copy_staged();
-        let finished = self.receiver.finish_payload();
-        if finished == Ok(false) {
-            return false;
-        }
-        let loan = self.placing.take().and_then(|(_, loan)| loan);
-        match finished {
-            Ok(_) => core.session.handle_placed(now, self.cid, &pdu, loan),
-            Err(_) => {
-                let pdu = Response::DataIn(pdu);
-                core.session.handle_damaged(now, self.cid, &pdu, loan);
-            }
-        }
-        true
-    }
-
-    /// Writes until nothing is left, the socket takes no more, or the budget is used up (`true`).
+    /// Writes until nothing is left, no socket takes more, or the budget is used up (`true`).
     fn write(&self, cx: &mut Context<'_>) -> bool {
-        let shared = Arc::clone(&self.shared);
-        let mut writer = shared.writer();
-        let writer = &mut *writer;
+        let mut writer = self.shared.writer();
+        let outlets = &mut writer.outlets;
+        let several = outlets.len() > 1;
         for _ in 0..BUDGET {
-            let Some(half) = &mut writer.half else {
-                return false;
-            };
-            if writer.transmit.is_empty() {
-                let mut core = shared.core();
-                if !core.session.wants_transmit(self.cid) {
-                    return false;
+            self.fill(outlets);
+            let mut wrote = false;
+            for outlet in outlets.iter_mut() {
+                match outlet.write(cx) {
+                    Wrote::Nothing => {}
+                    Wrote::Bytes => wrote = true,
+                    Wrote::Full => {
+                        if several && !outlet.blocked {
+                            // Others get its commands now.
+                            wrote = true;
+                            self.blocked(outlet, true);
+                        }
+                        continue;
+                    }
+                    Wrote::Failed(error) => {
+                        let mut core = self.shared.core();
+                        let reason = Some(error.to_string());
+                        core.session.handle_lost(now(), outlet.cid, reason);
+                        // Again, to close.
+                        return true;
+                    }
                 }
-                core.session
-                    .poll_transmit(now(), self.cid, &mut writer.transmit);
-                drop(core);
-                writer.transmit.seal();
-                if writer.transmit.is_empty() {
-                    return false;
+                if outlet.blocked && outlet.transmit.is_empty() {
+                    wrote = true;
+                    self.blocked(outlet, false);
                 }
             }
-            let mut slices = SmallVec::<[IoSlice<'_>; MAX_SLICES]>::new();
-            writer.transmit.slices(&mut slices);
-            let Poll::Ready(result) = Pin::new(half).poll_write_vectored(cx, &slices) else {
+            if !wrote {
                 return false;
-            };
-            drop(slices);
-            match result {
-                Ok(bytes) => writer.transmit.advance(bytes),
-                Err(error) => {
-                    shared
-                        .core()
-                        .session
-                        .handle_lost(now(), self.cid, Some(error.to_string()));
-                    // Again, to close.
-                    return true;
-                }
             }
         }
         true
+    }
+
+    fn blocked(&self, outlet: &mut Outlet, blocked: bool) {
+        outlet.blocked = blocked;
+        let mut core = self.shared.core();
+        core.session.handle_blocked(outlet.cid, blocked);
+    }
+
+    /// Asks the core what is to be sent on the connections whose last batch is out. With several,
+    /// commands alternate between them, so that none gets everything.
+    fn fill(&self, outlets: &mut [Outlet]) {
+        let mut empty = false;
+        for outlet in outlets.iter_mut() {
+            outlet.filling = outlet.half.is_some() && outlet.transmit.is_empty();
+            empty |= outlet.filling;
+        }
+        if !empty {
+            return;
+        }
+        let mut core = self.shared.core();
+        loop {
+            let mut grown = false;
+            for outlet in outlets.iter_mut().filter(|outlet| outlet.filling) {
+                if core.session.wants_transmit(outlet.cid) {
+                    let before = outlet.transmit.queued();
+                    core.session
+                        .poll_transmit(now(), outlet.cid, &mut outlet.transmit);
+                    grown |= outlet.transmit.queued() != before;
+                }
+            }
+            if !grown || outlets.len() == 1 {
+                break;
+            }
+        }
+        drop(core);
+        for outlet in outlets.iter_mut().filter(|outlet| outlet.filling) {
+            outlet.transmit.seal();
+        }
     }
 
     /// Does what is due and sets the timer; `true` when something was due.
@@ -379,8 +276,12 @@ impl Driver {
             let quiet = core.session.is_quiet();
             drop(core);
             if quiet {
-                self.receiver.release_memory();
-                self.shared.writer().transmit.release_memory();
+                for link in &mut self.links {
+                    link.release_memory();
+                }
+                for outlet in &mut self.shared.writer().outlets {
+                    outlet.transmit.release_memory();
+                }
             }
             return true;
         }
@@ -422,11 +323,7 @@ impl Future for Driver {
             }
         }
         for _ in 0..BUDGET {
-            if let Some(dial) = &mut this.dial
-                && let Poll::Ready(result) = dial.as_mut().poll(cx)
-            {
-                this.dialled(result);
-            }
+            this.dial(cx);
             this.act(cx);
             let mut more = this.read(cx);
             this.act(cx);
@@ -449,7 +346,8 @@ impl Driver {
         let mut core = self.shared.core();
         self.shared.publish(&mut core);
         core.session.take_wakes(&mut self.wakes);
-        let done = core.session.is_closed() && !core.session.has_actions() && self.dial.is_none();
+        let dialling = self.links.iter().any(|link| link.dial.is_some());
+        let done = core.session.is_closed() && !core.session.has_actions() && !dialling;
         if done {
             core.driver = None;
         }
@@ -463,12 +361,17 @@ impl Drop for Driver {
     /// A driver that ends before its session (its runtime is gone, it panicked) leaves nobody
     /// waiting.
     fn drop(&mut self) {
-        let loan = self.cut(true);
-        let mut core = self.shared.core();
-        if let Some(loan) = loan {
-            core.session.take_back(loan);
+        let mut stopped = Vec::new();
+        for at in 0..self.links.len() {
+            let cid = self.links.get(at).map_or(Cid(0), |link| link.cid);
+            let (loan, written) = self.cut(at, true);
+            stopped.push((cid, written));
+            if let Some(loan) = loan {
+                self.shared.core().session.take_back(loan);
+            }
         }
-        core.session.handle_stopped(&[(self.cid, self.written)]);
+        let mut core = self.shared.core();
+        core.session.handle_stopped(&stopped);
         core.driver = None;
         self.shared.publish(&mut core);
         core.session.take_wakes(&mut self.wakes);
@@ -477,7 +380,41 @@ impl Drop for Driver {
     }
 }
 
+/// What became of an attempt to write.
+pub(super) enum Wrote {
+    /// There was nothing.
+    Nothing,
+    /// The socket took some.
+    Bytes,
+    /// The socket takes nothing now.
+    Full,
+    /// The connection is broken.
+    Failed(io::Error),
+}
+
+impl Outlet {
+    /// Writes once.
+    fn write(&mut self, cx: &mut Context<'_>) -> Wrote {
+        let Some(half) = self.half.as_mut().filter(|_| !self.transmit.is_empty()) else {
+            return Wrote::Nothing;
+        };
+        let mut slices = SmallVec::<[IoSlice<'_>; MAX_SLICES]>::new();
+        self.transmit.slices(&mut slices);
+        let Poll::Ready(result) = Pin::new(half).poll_write_vectored(cx, &slices) else {
+            return Wrote::Full;
+        };
+        drop(slices);
+        match result {
+            Ok(bytes) => {
+                self.transmit.advance(bytes);
+                Wrote::Bytes
+            }
+            Err(error) => Wrote::Failed(error),
+        }
+    }
+}
+
 #[expect(clippy::disallowed_methods, reason = "drivers read the clock")]
-fn now() -> Instant {
+pub(super) fn now() -> Instant {
     Instant::now()
 }

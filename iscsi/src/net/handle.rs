@@ -13,9 +13,11 @@ use tokio::sync::{broadcast, watch};
 
 use super::driver::Driver;
 use super::error::{ConnectError, ConnectErrorKind};
-use super::shared::{Shared, Status};
-use crate::name::Portal;
-use crate::session::{CloseReason, Event, Session, SessionConfig, SessionSnapshot, TaskKey};
+use super::shared::{Outlet, Shared, Status};
+use crate::name::{Cid, Portal};
+use crate::session::{
+    CloseReason, ConnectionError, Event, Session, SessionConfig, SessionSnapshot, TaskKey,
+};
 use crate::wire::transmit::MAX_SLICES;
 
 /// Longest transfer of one command. Above this, more commands do more than longer ones.
@@ -128,6 +130,27 @@ impl SessionHandle {
     #[must_use]
     pub fn snapshot(&self) -> SessionSnapshot {
         self.0.shared.core().session.snapshot()
+    }
+
+    /// Adds a connection to the session, through `portal` of the session's portal group, or
+    /// through the next in turn.
+    ///
+    /// # Errors
+    /// The session is not up, or has as many connections as were negotiated.
+    pub fn add_connection(&self, portal: Option<Portal>) -> Result<Cid, ConnectionError> {
+        let mut added = Err(ConnectionError::NotUp);
+        self.with_session(|session, now| added = session.add_connection(now, portal));
+        added
+    }
+
+    /// Takes one connection out of the session; its commands end before.
+    ///
+    /// # Errors
+    /// The session is not up, or cannot do without that connection.
+    pub fn remove_connection(&self, cid: Cid) -> Result<(), ConnectionError> {
+        let mut removed = Err(ConnectionError::NotUp);
+        self.with_session(|session, now| removed = session.remove_connection(now, cid));
+        removed
     }
 
     /// What happens from now on.
@@ -334,22 +357,28 @@ fn submit(
     let writer = idle
         .filter(|cid| in_time && core.session.wants_transmit(*cid))
         .and_then(|cid| Some((cid, shared.writer.try_lock().ok()?)));
-    if let Some((cid, mut writer)) = writer.filter(|(_, writer)| writer.transmit.is_empty()) {
-        let writer = &mut *writer;
-        if let Some(half) = &writer.half {
-            core.session.poll_transmit(now, cid, &mut writer.transmit);
+    if let Some((cid, mut writer)) = writer {
+        let mut outlets = writer.outlets.iter_mut();
+        let outlet = outlets.find(|outlet| outlet.cid == cid && outlet.transmit.is_empty());
+        if let Some(Outlet {
+            transmit,
+            half: Some(half),
+            ..
+        }) = outlet
+        {
+            core.session.poll_transmit(now, cid, transmit);
             // More than one batch: the driver goes on.
             let more = core.session.wants_transmit(cid);
             drop(core);
-            writer.transmit.seal();
+            transmit.seal();
             let written = {
                 let mut slices = SmallVec::<[IoSlice<'_>; MAX_SLICES]>::new();
-                writer.transmit.slices(&mut slices);
+                transmit.slices(&mut slices);
                 half.try_write_vectored(&slices)
             };
             // An error shows on the reading side too; the driver handles it there.
-            writer.transmit.advance(written.unwrap_or(0));
-            if writer.transmit.is_empty() && !more {
+            transmit.advance(written.unwrap_or(0));
+            if transmit.is_empty() && !more {
                 return Ok(key);
             }
             core = shared.core();

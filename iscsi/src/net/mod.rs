@@ -1,7 +1,7 @@
 //! The driver: sockets, timers and tasks around the session core (tokio).
 //!
-//! One task per session (`driver`) owns the reading half of the connection and does what the
-//! core asks. Callers submit under the session's mutex and, when the connection is idle, write
+//! One task per session (`driver`) owns the reading halves of its connections (`link`) and does what
+//! the core asks. Callers submit under the session's mutex and, when a connection is idle, write
 //! their command themselves; otherwise they ring the driver, which writes whole batches.
 //!
 //! Lock order: writer before core. The core's lock is held for header work and small payloads;
@@ -12,6 +12,7 @@ mod discover;
 mod driver;
 mod error;
 mod handle;
+mod link;
 mod shared;
 
 pub use discover::discover;

@@ -8,6 +8,7 @@ use scsi::{Incarnation, NexusState};
 use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::{Semaphore, broadcast, watch};
 
+use crate::name::Cid;
 use crate::session::{Event, Session};
 use crate::wire::transmit::Transmit;
 
@@ -41,10 +42,59 @@ pub(super) struct Core {
     pub(super) armed: Option<Instant>,
 }
 
-/// The sending half. Held across a write, so that the order of PDUs is the order of CmdSN.
+/// The sending halves. Held across a write, so that the order of PDUs is the order of CmdSN.
 pub(super) struct Writer {
+    /// Never empty.
+    pub(super) outlets: Vec<Outlet>,
+}
+
+/// The sending half of one connection.
+pub(super) struct Outlet {
+    pub(super) cid: Cid,
     pub(super) transmit: Transmit,
     pub(super) half: Option<OwnedWriteHalf>,
+    /// The core has been told that the socket is full.
+    pub(super) blocked: bool,
+    /// It is getting a batch.
+    pub(super) filling: bool,
+}
+
+impl Outlet {
+    pub(super) fn new() -> Self {
+        Self {
+            cid: Cid(0),
+            transmit: Transmit::new(),
+            half: None,
+            blocked: false,
+            filling: false,
+        }
+    }
+
+    /// Writes to `half` from now on.
+    pub(super) fn open(&mut self, cid: Cid, half: OwnedWriteHalf) {
+        self.cid = cid;
+        self.transmit.reset();
+        self.half = Some(half);
+        self.blocked = false;
+    }
+
+    /// Closes the connection, if there is one; returns how much of its stream the network has
+    /// taken.
+    pub(super) fn close(&mut self, abort: bool) -> u64 {
+        let mut written = 0;
+        if let Some(write) = self.half.take() {
+            written = self.transmit.written();
+            if abort {
+                // RST, and nothing that the kernel still holds is sent any more.
+                if let Err(error) = write.as_ref().set_zero_linger() {
+                    tracing::warn!(%error, "a connection could not be made to close abortively");
+                }
+                write.forget();
+            }
+        }
+        self.transmit.reset();
+        written
+    }
 }
 
 impl Shared {
@@ -60,8 +110,7 @@ impl Shared {
                 armed: None,
             }),
             writer: Mutex::new(Writer {
-                transmit: Transmit::new(),
-                half: None,
+                outlets: vec![Outlet::new()],
             }),
         }
     }

@@ -63,7 +63,7 @@ impl SessionConfig {
             isid,
             auth: AuthPolicy::None,
             offer: Offer::default(),
-            connections: Some(1),
+            connections: None,
             queue_depth: 128,
             keepalive: Keepalive::default(),
             timeouts: Timeouts::default(),

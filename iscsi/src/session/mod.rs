@@ -59,7 +59,7 @@ pub use self::error::{CloseReason, ConnectionError, LossReason, ProtocolError, R
 pub use self::event::{Action, Event};
 pub use self::parameters::{Applied, SetError};
 pub use self::read::Loan;
-pub use self::snapshot::SessionSnapshot;
+pub use self::snapshot::{ConnectionSnapshot, SessionSnapshot};
 pub use self::state::ConnectionState;
 pub use self::stats::SessionStats;
 pub use self::task::TaskKey;

@@ -2,10 +2,12 @@
 
 use scsi::{Incarnation, NexusState};
 
+use super::connection::Connection;
 use super::error::LossReason;
+use super::state::ConnectionState;
 use super::stats::SessionStats;
 use super::{Phase, Session};
-use crate::name::{IscsiName, Isid, Portal, Tsih};
+use crate::name::{Cid, IscsiName, Isid, Portal, Tsih};
 use crate::text::{ConnectionParams, NegotiatedKey, Offer, SessionParams};
 
 /// One session at one moment.
@@ -30,8 +32,10 @@ pub struct SessionSnapshot {
     pub tsih: Tsih,
     /// In force, or last in force.
     pub session: SessionParams,
-    /// In force, or last in force.
+    /// Of the leading connection: in force, or last in force.
     pub connection: ConnectionParams,
+    /// The connections, the leading one first.
+    pub connections: Vec<ConnectionSnapshot>,
     /// Offered, answered and in force since the last login, side by side.
     pub keys: Vec<NegotiatedKey>,
     /// Requested: what the next login offers.
@@ -48,7 +52,45 @@ pub struct SessionSnapshot {
     pub stats: SessionStats,
 }
 
+/// One connection at one moment.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct ConnectionSnapshot {
+    /// Its identifier within the session.
+    pub cid: Cid,
+    /// The portal it goes through.
+    pub portal: Portal,
+    /// Where it stands (RFC 7143 §8.1.3).
+    pub state: ConnectionState,
+    /// In force, or last in force.
+    pub params: ConnectionParams,
+    /// Commands under way on it.
+    pub in_flight: usize,
+    /// Their payload, in bytes, both directions.
+    pub outstanding_bytes: u64,
+    /// Commands sent on it since it was opened.
+    pub commands: u64,
+    /// Why it was lost, while it is being recovered.
+    pub lost: Option<LossReason>,
+}
+
 impl Session {
+    /// The connections at this moment, the leading one first.
+    #[must_use]
+    pub fn connections(&self) -> Vec<ConnectionSnapshot> {
+        let snapshot = |connection: &Connection| ConnectionSnapshot {
+            cid: connection.cid,
+            portal: connection.portal.clone(),
+            state: connection.state,
+            params: connection.params.clone(),
+            in_flight: connection.in_flight,
+            outstanding_bytes: connection.outstanding_bytes,
+            commands: connection.commands,
+            lost: connection.lost.as_ref().map(|lost| lost.reason.clone()),
+        };
+        self.connections.iter().map(snapshot).collect()
+    }
+
     /// Attempts to connect or log in that failed since the session was made.
     #[must_use]
     pub fn failures(&self) -> u64 {
@@ -79,6 +121,7 @@ impl Session {
             tsih: self.tsih,
             session: self.params.clone(),
             connection: connection.params.clone(),
+            connections: self.connections(),
             keys: self.keys.clone(),
             offer: self.config.offer.clone(),
             window: self.window.size(),
