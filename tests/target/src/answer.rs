@@ -1,45 +1,38 @@
 //! Answers of SCSI tasks: Data-In sequences, status, residuals (RFC 7143 §11.4, §11.7).
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::ConnectionId;
 use crate::connection::Numbering;
 use crate::disk::device::{Reply, status};
-use crate::target::Target;
-use crate::task::{Progress, Task};
-use crate::wire::low32;
+use crate::target::{Target, Timer};
+use crate::task::{Progress, SentData, Task};
 use crate::wire::response::{self, Residual};
+use crate::wire::{Fields as _, Header, low32};
 
 /// One Data-In to be: offset, end, and whether it ends a sequence.
-type Segment = (usize, usize, bool);
+pub(crate) type Segment = (usize, usize, bool);
 
 impl Target {
+    /// Answers a task that was executed, unless it has no connection at the moment.
     pub(crate) fn answer_by_id(&mut self, now: Instant, tsih: u16, task_id: u64) {
-        let Some(session) = self.sessions.get_mut(&tsih) else {
+        let Some(mut task) = self.take_live(tsih, task_id) else {
             return;
         };
-        let Some(itt) = session
-            .tasks
-            .values()
-            .find(|task| task.id == task_id)
-            .map(|task| task.command.itt)
+        let Progress::Executed(mut reply) =
+            std::mem::replace(&mut task.progress, Progress::Waiting)
         else {
+            self.untake(tsih, task);
             return;
         };
-        let Some(mut task) = session.end_task(itt) else {
+        if let Some(code) = task.deviation.response {
+            let header = response::scsi_response(task.command.itt, code, 0, Residual::None, 0);
+            self.send(now, task.connection, header, &[], Numbering::Status);
+            self.keep_answered(tsih, task, Reply::default());
             return;
-        };
-        let Progress::Executed(reply) = std::mem::replace(&mut task.progress, Progress::Waiting)
-        else {
-            return;
-        };
-        self.answer(now, tsih, &task, reply);
-    }
-
-    fn answer(&mut self, now: Instant, tsih: u16, task: &Task, mut reply: Reply) {
-        let id = task.connection;
-        let expected = task.command.expected as usize;
-        let residual = residual(task, &reply);
+        }
+        let residual = residual(&task, &reply);
+        let expected = task.command.read_expected() as usize;
         if !task.command.read {
             reply.data.clear();
         }
@@ -49,29 +42,94 @@ impl Target {
         }
         let extra = task.deviation.data_beyond as usize;
         reply.data.resize(reply.data.len() + extra, 0xee);
-        if let Some(code) = task.deviation.response {
-            let header = response::scsi_response(task.command.itt, code, 0, Residual::None, 0);
-            self.send(now, id, header, &[], Numbering::Status);
-            return;
-        }
-        let residual = if task.deviation.data_short.is_some() {
+        task.residual = if task.deviation.data_short.is_some() {
             Residual::None
         } else {
             residual
         };
-        let (sent, done) = self.send_data(now, tsih, task, &reply, residual);
+        let segments = self.fresh_segments(tsih, &task, &reply);
+        let delay = task.deviation.delay_status;
+        let later = delay > Duration::ZERO;
+        let done = self.send_segments(now, tsih, &mut task, &reply, segments, !later);
         if done {
+            self.keep_answered(tsih, task, reply);
+        } else if later {
+            task.progress = Progress::DataSent(reply);
+            self.untake(tsih, task);
+            self.at(
+                now + delay,
+                Timer::Status {
+                    tsih,
+                    task: task_id,
+                },
+            );
+        } else {
+            self.send_status(now, tsih, task, reply);
+        }
+    }
+
+    /// Sends the status of a task whose data were sent.
+    pub(crate) fn status_by_id(&mut self, now: Instant, tsih: u16, task_id: u64) {
+        let Some(mut task) = self.take_live(tsih, task_id) else {
+            return;
+        };
+        if let Progress::DataSent(reply) = &mut task.progress {
+            let reply = std::mem::take(reply);
+            self.send_status(now, tsih, task, reply);
+        } else {
+            self.untake(tsih, task);
+        }
+    }
+
+    /// Takes a task out of its session, if its connection lives.
+    fn take_live(&mut self, tsih: u16, task_id: u64) -> Option<Task> {
+        let session = self.sessions.get_mut(&tsih)?;
+        let task = session.tasks.values_mut().find(|task| task.id == task_id)?;
+        if !session.connections.contains(&task.connection) {
+            task.due = true;
+            return None;
+        }
+        let itt = task.command.itt;
+        session.tasks.remove(&itt)
+    }
+
+    fn untake(&mut self, tsih: u16, task: Task) {
+        if let Some(session) = self.sessions.get_mut(&tsih) {
+            session.tasks.insert(task.command.itt, task);
+        }
+    }
+
+    pub(crate) fn send_status(&mut self, now: Instant, tsih: u16, task: Task, reply: Reply) {
+        let (header, data) = self.status_of(&task, &reply);
+        self.send(now, task.connection, header, &data, Numbering::Status);
+        self.keep_answered(tsih, task, reply);
+    }
+
+    /// Status was sent: without recovery that is the end of the task, else it waits for the acknowledgement.
+    pub(crate) fn keep_answered(&mut self, tsih: u16, mut task: Task, reply: Reply) {
+        let Some(session) = self.sessions.get_mut(&tsih) else {
+            return;
+        };
+        if session.parameters.error_recovery_level == 0 {
+            session.note_ended(task.command.itt);
             return;
         }
-        let data = self.sense_segment(task, &reply);
-        let exp_data_sn = sent + task.r2t_sn;
-        let header =
-            response::scsi_response(task.command.itt, 0, reply.status, residual, exp_data_sn);
-        self.send(now, id, header, &data, Numbering::Status);
+        task.progress = Progress::Answered(reply);
+        let bytes = self.config.kept_bytes;
+        match self.connections.get_mut(&task.connection) {
+            Some(connection) if connection.session == Some(tsih) => {
+                connection.shelf.attach(task, bytes);
+            }
+            _ => {
+                // Sending it ended the connection; the task is as answered as if it had died now.
+                let itt = task.command.itt;
+                session.tasks.entry(itt).or_insert(task);
+            }
+        }
     }
 
     /// SenseLength and sense data (RFC 7143 §11.4.7).
-    fn sense_segment(&self, task: &Task, reply: &Reply) -> Vec<u8> {
+    pub(crate) fn sense_segment(&self, task: &Task, reply: &Reply) -> Vec<u8> {
         let Some(sense) = &reply.sense else {
             return Vec::new();
         };
@@ -88,71 +146,169 @@ impl Target {
         data
     }
 
-    /// Sends the data; returns how many PDUs, and whether the last of them carried the status.
-    fn send_data(
+    /// How the data of an answer are cut.
+    fn fresh_segments(&self, tsih: u16, task: &Task, reply: &Reply) -> Vec<Segment> {
+        let Some(session) = self.sessions.get(&tsih) else {
+            return Vec::new();
+        };
+        let parameters = &session.parameters;
+        let shuffle = self.config.shuffle_data_in;
+        segments(
+            reply.data.len(),
+            parameters.max_burst_bytes as usize,
+            self.segment_limit(task.connection),
+            shuffle && !parameters.data_pdu_in_order,
+            shuffle && !parameters.data_sequence_in_order,
+        )
+    }
+
+    /// Sends data; `true` when the last PDU carried the status.
+    pub(crate) fn send_segments(
         &mut self,
         now: Instant,
         tsih: u16,
-        task: &Task,
+        task: &mut Task,
         reply: &Reply,
-        residual: Residual,
-    ) -> (u32, bool) {
-        let id = task.connection;
-        let Some(session) = self.sessions.get(&tsih) else {
-            return (0, true);
-        };
-        let parameters = &session.parameters;
-        let burst = parameters.max_burst_bytes as usize;
-        let shuffle = self.config.shuffle_data_in;
-        let (shuffle_pdus, shuffle_bursts) = (
-            shuffle && !parameters.data_pdu_in_order,
-            shuffle && !parameters.data_sequence_in_order,
-        );
-        let segment = self.segment_limit(id);
-        let segments = segments(
-            reply.data.len(),
-            burst,
-            segment,
-            shuffle_pdus,
-            shuffle_bursts,
-        );
-        let itt = task.command.itt;
-        let mut data_sn = 0;
+        segments: Vec<Segment>,
+        may_collapse: bool,
+    ) -> bool {
+        let level = self.level(tsih);
+        task.sent_segment = self.segment_limit(task.connection);
         if self.config.quirks.empty_data_in && !segments.is_empty() {
-            let header = response::data_in(itt, false, data_sn, 0);
-            self.send(now, id, header, &[], Numbering::Reserved);
-            data_sn += 1;
+            let data_sn = task.next_input_sn();
+            task.data_ins += 1;
+            let header = response::data_in(task.command.itt, false, data_sn, 0);
+            self.send_data_in(now, task, header, (0, 0, false), reply, level);
         }
-        let collapse = self.config.phase_collapse && reply.status == status::GOOD;
+        let collapse = may_collapse
+            && self.config.phase_collapse
+            && reply.status == status::GOOD
+            && !task.command.write
+            && task.snack_tag == 0;
         let count = segments.len();
-        for (at, (start, end, last)) in segments.into_iter().enumerate() {
-            let mut header = response::data_in(itt, last, data_sn, low32(start));
-            data_sn += 1;
-            let with_status = collapse && at + 1 == count;
-            if with_status {
-                header = response::with_status(header, reply.status, residual);
+        for (at, segment) in segments.into_iter().enumerate() {
+            let (start, _, last) = segment;
+            let data_sn = task.next_input_sn();
+            task.data_ins += 1;
+            let mut header = response::data_in(task.command.itt, last, data_sn, low32(start));
+            if last && self.config.data_ack && level > 0 {
+                header = self.ask_for_ack(tsih, task, header, data_sn);
             }
-            let numbering = if with_status {
-                Numbering::Status
-            } else {
-                Numbering::Reserved
-            };
-            self.send(
-                now,
-                id,
-                header,
-                reply.data.get(start..end).unwrap_or_default(),
-                numbering,
-            );
+            if collapse && at + 1 == count {
+                header = response::with_status(header, reply.status, task.residual);
+            }
+            self.send_data_in(now, task, header, segment, reply, level);
         }
-        (data_sn, collapse && count > 0)
+        collapse && count > 0
     }
 
-    fn segment_limit(&self, id: ConnectionId) -> usize {
+    /// Sets the A bit with its tag and LUN (RFC 7143 §11.7.2, §11.7.4).
+    fn ask_for_ack(
+        &mut self,
+        tsih: u16,
+        task: &mut Task,
+        mut header: Header,
+        data_sn: u32,
+    ) -> Header {
+        let Some(session) = self.sessions.get_mut(&tsih) else {
+            return header;
+        };
+        let ttt = session.transfer_tag();
+        task.ack_tags.insert(ttt, data_sn.wrapping_add(1));
+        header[1] |= 0x40;
+        header.put(8, &task.command.lun.to_be_bytes());
+        header.put(20, &ttt.to_be_bytes());
+        header
+    }
+
+    fn send_data_in(
+        &mut self,
+        now: Instant,
+        task: &mut Task,
+        mut header: Header,
+        (start, end, last): Segment,
+        reply: &Reply,
+        level: u8,
+    ) {
+        let id = task.connection;
+        let data = reply.data.get(start..end).unwrap_or_default();
+        let numbering = if header[1] & 1 != 0 {
+            Numbering::Status
+        } else {
+            Numbering::Reserved
+        };
+        let stat_sn = self.connections.get(&id).map_or(0, |c| c.stat_sn);
+        let delivered = self.send(now, id, header, data, numbering);
+        if level == 0 {
+            return;
+        }
+        if numbering == Numbering::Status {
+            header.put(24, &stat_sn.to_be_bytes());
+        }
+        task.sent.push(SentData {
+            data_sn: header.be32(36),
+            start,
+            end,
+            last,
+            header,
+            delivered,
+        });
+    }
+
+    /// Sends the data from a DataSN on again, cut as the connection wants it now; `true` as above.
+    pub(crate) fn send_rest(
+        &mut self,
+        now: Instant,
+        tsih: u16,
+        task: &mut Task,
+        reply: &Reply,
+        from: u32,
+        may_collapse: bool,
+    ) -> bool {
+        let limit = self.segment_limit(task.connection);
+        let mut sent = std::mem::take(&mut task.sent);
+        sent.retain(|entry| entry.data_sn >= from);
+        let Some(first) = sent.first() else {
+            return false;
+        };
+        // Whatever is sent now takes the numbers of what it replaces.
+        let replaced = task.input_sn.wrapping_sub(first.data_sn);
+        task.input_sn = first.data_sn;
+        task.data_ins = task.data_ins.wrapping_sub(replaced);
+        task.ack_tags.clear();
+        let again = recut(&sent, limit);
+        self.send_segments(now, tsih, task, reply, again, may_collapse)
+    }
+
+    pub(crate) fn segment_limit(&self, id: ConnectionId) -> usize {
         self.connections
             .get(&id)
             .map_or(8192, |connection| connection.initiator_segment.max(1))
     }
+}
+
+/// Joins what is contiguous within a sequence, and cuts it anew.
+fn recut(sent: &[SentData], limit: usize) -> Vec<Segment> {
+    let mut runs: Vec<Segment> = Vec::new();
+    for entry in sent.iter().filter(|entry| entry.start < entry.end) {
+        match runs.last_mut() {
+            Some((_, end, last)) if !*last && *end == entry.start => {
+                *end = entry.end;
+                *last = entry.last;
+            }
+            _ => runs.push((entry.start, entry.end, entry.last)),
+        }
+    }
+    let mut out = Vec::new();
+    for (from, to, last) in runs {
+        let mut at = from;
+        while at < to {
+            let end = (at + limit.max(1)).min(to);
+            out.push((at, end, last && end == to));
+            at = end;
+        }
+    }
+    out
 }
 
 /// Cuts data into bursts and segments; F ends each burst in the order of sending.
@@ -214,6 +370,27 @@ fn residual(task: &Task, reply: &Reply) -> Residual {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_sent_again_keeps_its_sequences() {
+        let entry = |data_sn, start, end, last| SentData {
+            data_sn,
+            start,
+            end,
+            last,
+            header: [0; 48],
+            delivered: true,
+        };
+        let sent = [
+            entry(2, 1000, 1600, false),
+            entry(3, 1600, 2000, true),
+            entry(4, 2000, 2500, true),
+        ];
+        assert_eq!(
+            recut(&sent, 512),
+            [(1000, 1512, false), (1512, 2000, true), (2000, 2500, true)]
+        );
+    }
 
     #[test]
     fn segments_end_bursts_with_f() {

@@ -132,19 +132,27 @@ impl Target {
             .map(|session| session.connections.clone())
             .unwrap_or_default();
         match event {
-            AsyncEvent::DropConnection { cid: Some(cid), .. } => {
+            AsyncEvent::DropConnection {
+                cid: Some(cid),
+                wait_s,
+                retain_s,
+            } => {
                 let named: Vec<ConnectionId> = members
                     .into_iter()
                     .filter(|member| self.connections.get(member).is_some_and(|c| c.cid == *cid))
                     .collect();
                 for member in named {
-                    self.drain(now, member);
+                    self.drop_after(now, member, (*wait_s, *retain_s));
                 }
             }
-            AsyncEvent::DropConnection { cid: None, .. } => self.drain(now, id),
-            AsyncEvent::DropSession { .. } => {
+            AsyncEvent::DropConnection {
+                cid: None,
+                wait_s,
+                retain_s,
+            } => self.drop_after(now, id, (*wait_s, *retain_s)),
+            AsyncEvent::DropSession { wait_s, retain_s } => {
                 for member in members {
-                    self.drain(now, member);
+                    self.drop_after(now, member, (*wait_s, *retain_s));
                 }
             }
             AsyncEvent::TasksTerminated { lun } => {
@@ -155,6 +163,17 @@ impl Target {
             | AsyncEvent::Renegotiate { .. }
             | AsyncEvent::Raw { .. } => {}
         }
+    }
+}
+
+impl Target {
+    /// Drops a connection with the times that were announced, once everything is sent.
+    fn drop_after(&mut self, now: Instant, id: ConnectionId, times: (u16, u16)) {
+        if let Some(connection) = self.connections.get_mut(&id) {
+            connection.times = Some(times);
+            connection.announced = true;
+        }
+        self.drain(now, id);
     }
 }
 

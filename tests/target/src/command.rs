@@ -1,6 +1,5 @@
 //! SCSI Commands: rules of the PDU, immediate data, what is solicited, execution (RFC 7143 §11.3).
 
-use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use crate::ConnectionId;
@@ -14,8 +13,8 @@ use crate::full_feature::reason;
 use crate::judge::Rule;
 use crate::login::operational::Parameters;
 use crate::session::Session;
-use crate::target::{Late, Target, Timer, WriteRecord};
-use crate::task::{Burst, Deviation, Execution, Progress, Task};
+use crate::target::{Target, Timer, WriteRecord};
+use crate::task::{Burst, Execution, Progress, Task, plan};
 use crate::wire::framer::RawPdu;
 use crate::wire::request::ScsiCommand;
 use crate::wire::{Fields as _, low32, response};
@@ -47,43 +46,34 @@ impl Target {
             .faults
             .command(command.cdb[0], flat, portal, command.write);
         if let Some(CommandEffect::Reject(reason)) = effect {
-            // Its unsolicited data follow before the initiator can know.
             if let Some(session) = self.sessions.get_mut(&tsih) {
+                // Its unsolicited data follow before the initiator can know.
                 session.note_ended(command.itt);
+                if !command.immediate {
+                    // RFC 7143 §7.3: its number counts as not received.
+                    session.exp_cmd_sn = command.cmd_sn;
+                    session.numbers.vacate(command.cmd_sn);
+                }
             }
             self.reject(now, id, reason, &pdu.header);
             return;
         }
         self.next_task += 1;
-        let mut task = Task {
-            id: self.next_task,
-            connection: id,
-            execution: Execution {
-                unit,
-                cdb: command.cdb,
-                data: Vec::new(),
-                sender,
-            },
-            command,
-            progress: Progress::Collecting,
-            wanted: 0,
-            device_bytes: 0,
-            early: None,
-            unsolicited: None,
-            r2ts: BTreeMap::new(),
-            planned: VecDeque::new(),
-            r2t_sn: 0,
-            deviation: Deviation {
-                delay_execution: self.config.execution_delay,
-                ..Deviation::default()
-            },
+        let execution = Execution {
+            unit,
+            cdb: command.cdb,
+            data: Vec::new(),
+            sender,
         };
+        let mut task = Task::new(self.next_task, id, command, execution);
+        task.deviation.delay_execution = self.config.execution_delay;
         apply_effect(&mut task, effect);
         self.prepare(tsih, &mut task, &pdu.data, &parameters);
         let itt = task.command.itt;
         if let Some(session) = self.sessions.get_mut(&tsih) {
             session.tasks.insert(itt, task);
         }
+        self.watch_sequence(now, tsih, itt, None);
         self.pump(now, tsih, itt);
     }
 
@@ -242,26 +232,35 @@ impl Target {
             let Some(session) = self.sessions.get_mut(&tsih) else {
                 return;
             };
-            let limit = session.parameters.max_outstanding_r2t as usize;
+            let parameters = &session.parameters;
+            // RFC 7143 §13.19: with recovery, only the last R2T of an ordered transfer can be retried.
+            let single = parameters.error_recovery_level > 0 && parameters.data_sequence_in_order;
+            let limit = if single {
+                1
+            } else {
+                parameters.max_outstanding_r2t as usize
+            };
+            let live = &session.connections;
             let Some(task) = session.tasks.get_mut(&itt) else {
                 return;
             };
-            if task.unsolicited.is_some() || task.r2ts.len() >= limit || task.deviation.withhold_r2t
-            {
+            let idle = task.unsolicited.is_some() || task.r2ts.len() >= limit;
+            if idle || task.deviation.withhold_r2t || !live.contains(&task.connection) {
                 return;
             }
             let Some((start, mut end)) = task.planned.pop_front() else {
                 return;
             };
             end = end.saturating_add(std::mem::take(&mut task.deviation.r2t_beyond));
-            let (lun, r2t_sn, id) = (task.command.lun, task.r2t_sn, task.connection);
-            task.r2t_sn += 1;
+            let (lun, id) = (task.command.lun, task.connection);
+            let r2t_sn = task.next_input_sn();
             let ttt = session.transfer_tag();
             if let Some(task) = session.tasks.get_mut(&itt) {
                 task.r2ts.insert(ttt, Burst::new(start, end, r2t_sn));
             }
             let header = response::r2t(lun, itt, ttt, r2t_sn, start, end - start);
             self.send(now, id, header, &[], Numbering::Next);
+            self.watch_sequence(now, tsih, itt, Some(ttt));
         }
     }
 
@@ -425,69 +424,11 @@ impl Target {
         Reply::good(data)
     }
 
-    /// Complete writes of a lost connection may still be executed; everything else of it is gone.
-    pub(crate) fn orphan_tasks(&mut self, now: Instant, tsih: u16, id: ConnectionId) {
-        let Some(session) = self.sessions.get_mut(&tsih) else {
-            return;
-        };
-        let nexus = session.nexus.clone();
-        let tags: Vec<u32> = session
-            .tasks
-            .iter()
-            .filter(|(_, task)| task.connection == id)
-            .map(|(itt, _)| *itt)
-            .collect();
-        let mut orphans = Vec::new();
-        for itt in tags {
-            let Some(task) = session.end_task(itt) else {
-                continue;
-            };
-            let pending = matches!(task.progress, Progress::Waiting) && !task.deviation.hang;
-            if pending && task.early.is_none() && task.command.write {
-                orphans.push((itt, task.execution, task.deviation.delay_execution));
-            }
-        }
-        for (itt, execution, delay) in orphans {
-            let key = self.next_task;
-            self.next_task += 1;
-            let due = now + self.config.late_execution.unwrap_or(delay);
-            self.late.insert(
-                key,
-                Late {
-                    nexus: nexus.clone(),
-                    tsih,
-                    itt,
-                    execution,
-                },
-            );
-            self.at(due, Timer::Late(key));
-        }
-    }
-
-    pub(crate) fn discard_tasks(&mut self, tsih: u16, id: ConnectionId) {
-        let Some(session) = self.sessions.get_mut(&tsih) else {
-            return;
-        };
-        session.tasks.retain(|_, task| task.connection != id);
-    }
-
     pub(crate) fn execute_late(&mut self, now: Instant, key: u64) {
         if let Some(late) = self.late.remove(&key) {
             self.execute(now, late.tsih, late.itt, &late.execution, true);
         }
     }
-}
-
-/// Cuts what is to be solicited into bursts.
-fn plan(from: u32, to: u32, burst: u32) -> VecDeque<(u32, u32)> {
-    let mut out = VecDeque::new();
-    let mut at = from;
-    while at < to {
-        let end = at.saturating_add(burst.max(512)).min(to);
-        out.push_back((at, end));
-        at = end;
-    }
-    out
 }
 
 fn apply_effect(task: &mut Task, effect: Option<CommandEffect>) {
@@ -496,6 +437,7 @@ fn apply_effect(task: &mut Task, effect: Option<CommandEffect>) {
         None | Some(CommandEffect::Reject(_)) => {}
         Some(CommandEffect::DelayExecution(delay)) => deviation.delay_execution = delay,
         Some(CommandEffect::DelayAnswer(delay)) => deviation.delay_answer = delay,
+        Some(CommandEffect::DelayStatus(delay)) => deviation.delay_status = delay,
         Some(CommandEffect::Hang) => deviation.hang = true,
         Some(CommandEffect::HangAfterExecution) => deviation.hang_after = true,
         Some(CommandEffect::WithholdR2t) => deviation.withhold_r2t = true,
@@ -556,11 +498,5 @@ mod tests {
         assert_eq!(flat_lun(0x4005 << 48), Some(5));
         assert_eq!(flat_lun(1), None);
         assert_eq!(flat_lun(0xc101 << 48), None);
-    }
-
-    #[test]
-    fn bursts_cover_the_rest() {
-        assert_eq!(plan(100, 2100, 1000), [(100, 1100), (1100, 2100)]);
-        assert!(plan(5, 5, 1000).is_empty());
     }
 }

@@ -46,6 +46,24 @@ pub struct Config {
     pub journal: bool,
     /// StatSN of the first Login Response.
     pub first_stat_sn: u32,
+    /// First transfer tag of a session; `None` takes a random one.
+    pub first_transfer_tag: Option<u32>,
+    /// At ErrorRecoveryLevel 1 and above: asks for DataACK by the A bit at the end of every burst of Data-In
+    /// (RFC 7143 §11.7.2).
+    pub data_ack: bool,
+    /// Answers kept for each connection until they are acknowledged (ErrorRecoveryLevel 1 and above).
+    pub kept_answers: usize,
+    /// Bytes of data kept with them for each connection.
+    pub kept_bytes: usize,
+    /// At ErrorRecoveryLevel 1 and above: how long Data-Out may stay away before the R2T is sent again or another one
+    /// asks for the rest; `None` waits for ever.
+    pub sequence_timeout: Option<Duration>,
+    /// How long the judge lets a hole in the command numbering stand while later commands wait behind it.
+    pub hole_patience: Option<Duration>,
+    /// Time2Wait and Time2Retain of Logout Responses in seconds; `None` repeats those of the session.
+    pub logout_times: Option<(u16, u16)>,
+    /// At ErrorRecoveryLevel 2: tells the session's other connections about one that broke (Async Message 2).
+    pub announce_lost_connections: bool,
     /// Deviations from plain behaviour during login and later.
     pub quirks: Quirks,
     /// Seed of everything random (challenges, identifiers); equal seeds give equal runs.
@@ -78,6 +96,14 @@ impl Default for Config {
             late_execution_after_reinstatement: false,
             journal: true,
             first_stat_sn: 0,
+            first_transfer_tag: None,
+            data_ack: false,
+            kept_answers: 1024,
+            kept_bytes: 32 << 20,
+            sequence_timeout: Some(Duration::from_secs(2)),
+            hole_patience: Some(Duration::from_secs(60)),
+            logout_times: None,
+            announce_lost_connections: true,
             quirks: Quirks::default(),
             seed: 1,
         }
@@ -167,7 +193,7 @@ pub struct Keys {
     pub header_digest: Vec<String>,
     /// Digests admitted for data.
     pub data_digest: Vec<String>,
-    /// MaxConnections.
+    /// MaxConnections; 1 by default.
     pub max_connections: u32,
     /// InitialR2T (result: or).
     pub initial_r2t: bool,
@@ -189,7 +215,7 @@ pub struct Keys {
     pub data_pdu_in_order: bool,
     /// DataSequenceInOrder (result: or).
     pub data_sequence_in_order: bool,
-    /// ErrorRecoveryLevel; this target implements level 0.
+    /// ErrorRecoveryLevel: the highest level to agree on, 0 to 2. Level 2 needs `time2retain_s` above 0 to be of use.
     pub error_recovery_level: u8,
 }
 

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use bytes::{Bytes, BytesMut};
 
 use crate::fault::PduEffect;
+use crate::kept::Shelf;
 use crate::login::Login;
 use crate::wire::framer::Framer;
 use crate::wire::{Fields as _, Header, digest, low32, padding};
@@ -19,6 +20,17 @@ pub(crate) enum Phase {
     FullFeature,
     /// Nothing is taken any more; queued bytes still go out, then the connection closes.
     Draining,
+}
+
+/// Why a connection leaves its session, which decides what becomes of its tasks (RFC 7143 §7.6).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Leaving {
+    /// It broke, or the target dropped it.
+    Failed,
+    /// Logged out for recovery, explicitly or by a login with its CID.
+    Recovery,
+    /// Logged out for good.
+    Closed,
 }
 
 /// How a PDU takes part in status numbering.
@@ -56,7 +68,13 @@ pub(crate) struct Connection {
     pub(crate) out: BytesMut,
     pub(crate) stat_sn: u32,
     pub(crate) first_stat_sn: u32,
+    /// Last ExpStatSN that the target received, and that the initiator sent.
     pub(crate) acknowledged: Option<u32>,
+    pub(crate) judged_acknowledged: Option<u32>,
+    /// Answers not acknowledged yet.
+    pub(crate) shelf: Shelf,
+    /// Highest CmdSN of a non-immediate request sent here for the first time.
+    pub(crate) last_cmd_sn: Option<u32>,
     pub(crate) session: Option<u16>,
     pub(crate) cid: u16,
     pub(crate) header_digest: bool,
@@ -69,6 +87,16 @@ pub(crate) struct Connection {
     pub(crate) text: Option<TextExchange>,
     pub(crate) pings: BTreeMap<u32, Ping>,
     pub(crate) silent: bool,
+    /// Nothing is sent and nothing that comes is looked at.
+    pub(crate) stalled: bool,
+    /// PDUs that let others pass: how many still, and the bytes.
+    pub(crate) delayed: Vec<(u32, Vec<u8>)>,
+    /// How it leaves the session.
+    pub(crate) leaving: Leaving,
+    /// Time2Wait and Time2Retain announced for its end, in seconds.
+    pub(crate) times: Option<(u16, u16)>,
+    /// Its end was announced by an Async Message.
+    pub(crate) announced: bool,
     /// The driver was told to close.
     pub(crate) closing: bool,
 }
@@ -83,6 +111,9 @@ impl Connection {
             stat_sn: first_stat_sn,
             first_stat_sn,
             acknowledged: None,
+            judged_acknowledged: None,
+            shelf: Shelf::default(),
+            last_cmd_sn: None,
             session: None,
             cid: 0,
             header_digest: false,
@@ -93,6 +124,11 @@ impl Connection {
             text: None,
             pings: BTreeMap::new(),
             silent: false,
+            stalled: false,
+            delayed: Vec::new(),
+            leaving: Leaving::Failed,
+            times: None,
+            announced: false,
             closing: false,
         }
     }
@@ -109,18 +145,23 @@ impl Connection {
         }
     }
 
-    /// Encodes a numbered PDU into the send queue, harmed as `effect` says.
-    pub(crate) fn encode(&mut self, header: &Header, data: &[u8], effect: Option<&PduEffect>) {
+    /// Encodes a numbered PDU into the send queue, harmed as `effect` says; whether it arrives whole.
+    pub(crate) fn encode(
+        &mut self,
+        header: &Header,
+        data: &[u8],
+        effect: Option<&PduEffect>,
+    ) -> bool {
         if self.silent {
-            return;
+            return false;
         }
         let mut header = *header;
         let mut data = data;
         match effect {
-            Some(PduEffect::Drop | PduEffect::Reset) => return,
+            Some(PduEffect::Drop | PduEffect::Reset) => return false,
             Some(PduEffect::Silence) => {
                 self.silent = true;
-                return;
+                return false;
             }
             Some(PduEffect::ReplaceData(replacement)) => data = replacement,
             _ => {}
@@ -135,6 +176,13 @@ impl Connection {
             Some(PduEffect::ClaimLength(bytes)) => header.put24(5, *bytes),
             _ => {}
         }
+        if let Some(PduEffect::Delay(others)) = effect {
+            let waiting = std::mem::take(&mut self.out);
+            self.put(&header, data, effect);
+            let late = std::mem::replace(&mut self.out, waiting);
+            self.delayed.push((*others, late.to_vec()));
+            return true;
+        }
         let copies = if effect == Some(&PduEffect::Duplicate) {
             2
         } else {
@@ -142,6 +190,27 @@ impl Connection {
         };
         for _ in 0..copies {
             self.put(&header, data, effect);
+        }
+        self.let_pass();
+        let flipped = match effect {
+            Some(PduEffect::FlipHeaderDigest) => self.header_digest,
+            Some(PduEffect::FlipDataDigest | PduEffect::FlipData) => {
+                self.data_digest && !data.is_empty()
+            }
+            _ => false,
+        };
+        !flipped
+    }
+
+    /// One more PDU has passed those that are delayed.
+    fn let_pass(&mut self) {
+        for (others, _) in &mut self.delayed {
+            *others = others.saturating_sub(1);
+        }
+        let due = self.delayed.iter().take_while(|(others, _)| *others == 0);
+        let count = due.count();
+        for (_, bytes) in self.delayed.drain(..count) {
+            self.out.extend_from_slice(&bytes);
         }
     }
 

@@ -5,7 +5,7 @@ use std::time::Instant;
 use crate::ConnectionId;
 use crate::disk::device::Reply;
 use crate::disk::sense::Sense;
-use crate::full_feature::reason;
+use crate::full_feature::{Arrival, reason};
 use crate::judge::{Judge, Rule};
 use crate::login::operational::Parameters;
 use crate::session::Session;
@@ -16,14 +16,37 @@ use crate::wire::request::DataOut;
 use crate::wire::{RESERVED_TAG, low32};
 
 /// What a Data-Out did to its sequence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Taken {
-    More(Burst),
+    More,
     Complete,
     Bad(Sense),
 }
 
 impl Target {
-    pub(crate) fn on_data_out(&mut self, now: Instant, id: ConnectionId, tsih: u16, pdu: &RawPdu) {
+    pub(crate) fn on_data_out(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        tsih: u16,
+        pdu: &RawPdu,
+        arrival: Arrival,
+    ) {
+        if !self.hold_data(id, tsih, pdu, arrival) {
+            self.take_data_out(now, id, tsih, pdu, arrival, true);
+        }
+    }
+
+    /// `in_turn` is false for data that had to wait for their command.
+    pub(crate) fn take_data_out(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        tsih: u16,
+        pdu: &RawPdu,
+        arrival: Arrival,
+        in_turn: bool,
+    ) {
         let data_out = DataOut::parse(&pdu.header);
         let Some(session) = self.sessions.get_mut(&tsih) else {
             return;
@@ -34,8 +57,8 @@ impl Target {
             .get_mut(&data_out.itt)
             .filter(|task| task.connection == id)
         else {
-            if session.ended.contains(&data_out.itt) {
-                // The task ended while its data were on their way.
+            if session.excused(data_out.itt) {
+                // The task ended while its data were on their way, or its command was not received.
                 return;
             }
             self.judge
@@ -48,7 +71,7 @@ impl Target {
             return;
         }
         let task_id = task.id;
-        if data_out.ttt == RESERVED_TAG && overtakes(session, id, task_id) {
+        if in_turn && data_out.ttt == RESERVED_TAG && overtakes(session, id, task_id) {
             let what = format!(
                 "data of ITT {:#010x} before those of an earlier command",
                 data_out.itt
@@ -63,43 +86,123 @@ impl Target {
         } else {
             task.r2ts.get(&data_out.ttt).copied()
         };
-        let Some(mut burst) = known else {
-            if data_out.ttt == RESERVED_TAG && parameters.initial_r2t {
-                self.judge
-                    .note(Rule::UnsolicitedForbidden, "unsolicited Data-Out");
+        let Some(burst) = known else {
+            let good = self.take_replaced(tsih, &data_out, pdu, arrival);
+            if !good {
+                self.no_sequence(now, id, &data_out, parameters.initial_r2t, pdu);
             }
-            self.judge.note(
-                Rule::DataOutTransferTag,
-                format!("TTT {:#010x}", data_out.ttt),
-            );
-            self.reject(now, id, reason::INVALID_FIELD, &pdu.header);
             return;
         };
         judge_order(task, &data_out, &burst, &parameters, &mut self.judge);
-        let taken = take(
-            &mut burst,
-            &data_out,
-            low32(pdu.data.len()),
-            &parameters,
-            &mut self.judge,
-        );
-        if !matches!(taken, Taken::Bad(_)) {
-            task.store(data_out.offset, &pdu.data);
-        }
-        settle(task, &data_out, taken, &burst, &mut self.judge);
+        self.book(tsih, &data_out, pdu, burst, arrival);
         self.pump(now, tsih, data_out.itt);
     }
 
-    /// A Data-Out with a bad data digest ends its task (RFC 7143 §7.8, ErrorRecoveryLevel 0).
-    pub(crate) fn data_digest_failed(&mut self, now: Instant, tsih: u16, itt: u32) {
+    /// Data for a request that another one has replaced are good; they may spare the other one.
+    fn take_replaced(
+        &mut self,
+        tsih: u16,
+        data_out: &DataOut,
+        pdu: &RawPdu,
+        arrival: Arrival,
+    ) -> bool {
+        let session = self.sessions.get_mut(&tsih);
+        let Some(task) = session.and_then(|session| session.tasks.get_mut(&data_out.itt)) else {
+            return false;
+        };
+        let Some(burst) = task.replaced.get(&data_out.ttt) else {
+            return false;
+        };
+        let end = u64::from(data_out.offset) + pdu.data.len() as u64;
+        let inside = burst.start <= data_out.offset && end <= u64::from(burst.end);
+        if inside && arrival == Arrival::Whole {
+            task.store(data_out.offset, &pdu.data);
+        }
+        inside
+    }
+
+    /// Data that nobody asked for.
+    fn no_sequence(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        data_out: &DataOut,
+        initial_r2t: bool,
+        pdu: &RawPdu,
+    ) {
+        if data_out.ttt == RESERVED_TAG && initial_r2t {
+            self.judge
+                .note(Rule::UnsolicitedForbidden, "unsolicited Data-Out");
+        }
+        self.judge.note(
+            Rule::DataOutTransferTag,
+            format!("TTT {:#010x}", data_out.ttt),
+        );
+        self.reject(now, id, reason::INVALID_FIELD, &pdu.header);
+    }
+
+    /// Judges a PDU of a known sequence, and takes what the target received of it.
+    fn book(
+        &mut self,
+        tsih: u16,
+        data_out: &DataOut,
+        pdu: &RawPdu,
+        mut burst: Burst,
+        arrival: Arrival,
+    ) {
         let Some(session) = self.sessions.get_mut(&tsih) else {
             return;
         };
-        let Some(task) = session.tasks.get_mut(&itt) else {
+        let parameters = session.parameters.clone();
+        let Some(task) = session.tasks.get_mut(&data_out.itt) else {
             return;
         };
-        fail(task, Sense::CRC_ERROR);
-        self.pump(now, tsih, itt);
+        let bytes = low32(pdu.data.len());
+        let taken = take(&mut burst, data_out, bytes, &parameters, &mut self.judge);
+        if let Taken::Bad(sense) = taken {
+            fail(task, sense);
+            return;
+        }
+        if arrival == Arrival::Whole {
+            task.store(data_out.offset, &pdu.data);
+        }
+        let level = parameters.error_recovery_level;
+        if arrival == Arrival::Damaged && level == 0 {
+            // Recovery within the command is not for this session (RFC 7143 §7.8).
+            fail(task, Sense::CRC_ERROR);
+            return;
+        }
+        let unsolicited = data_out.ttt == RESERVED_TAG;
+        burst.closed = taken == Taken::Complete;
+        if taken == Taken::More || arrival == Arrival::Lost {
+            if unsolicited {
+                task.unsolicited = Some(burst);
+            } else {
+                task.r2ts.insert(data_out.ttt, burst);
+            }
+            return;
+        }
+        if unsolicited {
+            task.unsolicited = None;
+        } else {
+            task.r2ts.remove(&data_out.ttt);
+        }
+        let whole = burst.bytes >= burst.end - burst.start;
+        if unsolicited && !whole {
+            let what = format!("{} bytes of {}", burst.bytes, burst.end - burst.start);
+            self.judge.note(Rule::FirstBurstShort, what);
+        }
+        if task.early.is_some() {
+            return;
+        }
+        // What is missing is asked for; a sequence that was short by the initiator's fault, too, so that it is not
+        // punished with a hang.
+        let again = task.plan_missing(&burst, parameters.max_burst_bytes);
+        if whole && again > 0 && level == 0 {
+            fail(task, Sense::CRC_ERROR);
+        } else if whole {
+            self.recovery.recovery_r2ts += again as u64;
+        }
     }
 }
 
@@ -111,24 +214,8 @@ fn overtakes(session: &Session, id: ConnectionId, task_id: u64) -> bool {
         .any(|other| other.connection == id && other.id < task_id && other.unsolicited.is_some())
 }
 
-/// Books a PDU that was checked.
-fn settle(task: &mut Task, data_out: &DataOut, taken: Taken, burst: &Burst, judge: &mut Judge) {
-    let unsolicited = data_out.ttt == RESERVED_TAG;
-    match taken {
-        Taken::More(burst) if unsolicited => task.unsolicited = Some(burst),
-        Taken::More(burst) => {
-            task.r2ts.insert(data_out.ttt, burst);
-        }
-        Taken::Complete if unsolicited => end_unsolicited(task, burst, judge),
-        Taken::Complete => {
-            task.r2ts.remove(&data_out.ttt);
-        }
-        Taken::Bad(sense) => fail(task, sense),
-    }
-}
-
 /// Ends a task early without waiting for the rest of its data.
-fn fail(task: &mut Task, sense: Sense) {
+pub(crate) fn fail(task: &mut Task, sense: Sense) {
     task.early = Some(Reply::check(sense));
     task.unsolicited = None;
     task.r2ts.clear();
@@ -178,6 +265,9 @@ fn take(
         // A sequence error; without recovery the task ends (RFC 7143 §7.9).
         return Taken::Bad(Sense::CRC_ERROR);
     }
+    judge.expect(!burst.closed, Rule::DataOutFinal, || {
+        format!("DataSN {} after F", data_out.data_sn)
+    });
     burst.next_sn = data_out.data_sn.wrapping_add(1);
     let end = u64::from(data_out.offset) + u64::from(bytes);
     if parameters.data_pdu_in_order {
@@ -226,20 +316,5 @@ fn take(
         );
         return Taken::Complete;
     }
-    Taken::More(*burst)
-}
-
-fn end_unsolicited(task: &mut Task, burst: &Burst, judge: &mut Judge) {
-    task.unsolicited = None;
-    if burst.bytes < burst.end - burst.start {
-        let what = format!("{} bytes of {}", burst.bytes, burst.end - burst.start);
-        judge.note(Rule::FirstBurstShort, what);
-        // What is missing is asked for, so that the initiator is not punished with a hang.
-        if task.early.is_none() {
-            let missing = burst.start + burst.bytes;
-            task.planned
-                .push_front((missing, burst.end.min(task.wanted).max(missing)));
-            task.planned.retain(|(start, end)| start < end);
-        }
-    }
+    Taken::More
 }

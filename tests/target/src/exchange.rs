@@ -1,4 +1,4 @@
-//! Text exchanges with SendTargets, NOP in both directions, logout (RFC 7143 §11.10–§11.19, appendix C).
+//! Text exchanges with SendTargets, NOP in both directions (RFC 7143 §11.10, §11.18, appendix C).
 
 use std::time::Instant;
 
@@ -13,7 +13,7 @@ use crate::login::read_pairs;
 use crate::target::Target;
 use crate::text;
 use crate::wire::framer::RawPdu;
-use crate::wire::request::{LogoutRequest, NopOut, TextRequest};
+use crate::wire::request::{NopOut, TextRequest};
 use crate::wire::{RESERVED_TAG, response};
 
 const TEXT_LIMIT: usize = 64 << 10;
@@ -286,81 +286,6 @@ impl Target {
         );
         Some(ttt)
     }
-
-    pub(crate) fn on_logout(&mut self, now: Instant, id: ConnectionId, tsih: u16, pdu: &RawPdu) {
-        let request = LogoutRequest::parse(&pdu.header);
-        if !self.tag_free(tsih, request.itt) {
-            self.reject(now, id, reason::TASK_IN_PROGRESS, &pdu.header);
-            return;
-        }
-        let good = request.reason <= 1;
-        self.judge.expect(good, Rule::LogoutReason, || {
-            format!("reason {}", request.reason)
-        });
-        let Some(session) = self.sessions.get(&tsih) else {
-            return;
-        };
-        let named = session.connections.iter().copied().find(|member| {
-            self.connections
-                .get(member)
-                .is_some_and(|c| c.cid == request.cid)
-        });
-        let closing = match request.reason {
-            0 => Some(id),
-            1 => named,
-            _ => None,
-        };
-        let Some(closing) = closing else {
-            // 1: CID not found; 2: connection recovery not supported.
-            let code = if request.reason == 1 { 1 } else { 2 };
-            self.judge.expect(code != 1, Rule::LogoutConnection, || {
-                format!("CID {}", request.cid)
-            });
-            self.send(
-                now,
-                id,
-                response::logout(request.itt, code, 0, 0),
-                &[],
-                Numbering::Status,
-            );
-            return;
-        };
-        if request.reason == 0 {
-            self.abort_where(Some(tsih), None);
-        } else {
-            self.discard_tasks(tsih, closing);
-        }
-        let (wait, retain) = (session_wait(self, tsih), 0);
-        if let Some(connection) = self.connections.get_mut(&id) {
-            connection.logout_seen = closing == id;
-        }
-        self.send(
-            now,
-            id,
-            response::logout(request.itt, 0, wait, retain),
-            &[],
-            Numbering::Status,
-        );
-        if closing == id {
-            self.drain(now, id);
-        } else {
-            self.close(now, closing, false);
-        }
-        let empty = self
-            .sessions
-            .get(&tsih)
-            .is_some_and(|session| session.connections.is_empty());
-        if request.reason == 0 || empty {
-            self.end_session(now, tsih);
-        }
-    }
-}
-
-fn session_wait(target: &Target, tsih: u16) -> u16 {
-    target
-        .sessions
-        .get(&tsih)
-        .map_or(0, |session| session.parameters.time2wait_s)
 }
 
 fn fresh(itt: u32) -> TextExchange {

@@ -66,6 +66,8 @@ pub enum CommandEffect {
     DelayExecution(Duration),
     /// Executed at once, answered this much later.
     DelayAnswer(Duration),
+    /// Executed and its data sent at once, its status this much later in a SCSI Response of its own.
+    DelayStatus(Duration),
     /// Never executed, never answered.
     Hang,
     /// Executed, never answered.
@@ -108,6 +110,14 @@ pub struct PduFilter {
     pub portal: Option<usize>,
 }
 
+impl PduFilter {
+    fn matches(self, opcode: u8, connection: ConnectionId, portal: usize) -> bool {
+        self.opcode.is_none_or(|wanted| wanted == opcode)
+            && self.connection.is_none_or(|wanted| wanted == connection)
+            && self.portal.is_none_or(|wanted| wanted == portal)
+    }
+}
+
 /// What happens to an outgoing PDU after it was numbered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -132,6 +142,43 @@ pub enum PduEffect {
     Silence,
     /// The connection is reset in place of this PDU.
     Reset,
+    /// Sent behind this many later PDUs of its connection. Legal where the order of two PDUs means nothing (Data-In of
+    /// one task and of another); elsewhere it looks like a loss that mends itself.
+    Delay(u32),
+}
+
+/// What happens to an incoming PDU of the full feature phase. The judge sees it all the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum IncomingEffect {
+    /// Discarded as after a header digest error (RFC 7143 §7.8): the target knows nothing of it.
+    Drop,
+    /// Taken as one with a wrong data digest: rejected with reason 0x02. No effect without data or data digest.
+    DataDigest,
+    /// The connection is reset instead, the other legal answer to a header digest error.
+    Reset,
+}
+
+/// A fault of incoming PDUs; the filter's opcode is the initiator's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IncomingFault {
+    /// Which PDUs.
+    pub filter: PduFilter,
+    /// How often.
+    pub count: Count,
+    /// What happens.
+    pub effect: IncomingEffect,
+}
+
+/// What happens to a SNACK.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SnackEffect {
+    /// Not answered.
+    Ignore,
+    /// Rejected with this reason (RFC 7143 §11.17.1), honestly 0x03. A task whose status was not sent yet ends with
+    /// the condition "SNACK rejected".
+    Reject(u8),
 }
 
 /// A fault of outgoing PDUs.
@@ -162,7 +209,10 @@ pub enum ManagementEffect {
 pub(crate) struct Faults {
     pub(crate) commands: Vec<CommandFault>,
     pub(crate) pdus: Vec<PduFault>,
-    pub(crate) management: Vec<(Count, ManagementEffect)>,
+    pub(crate) incoming: Vec<IncomingFault>,
+    pub(crate) snacks: Vec<(Count, SnackEffect)>,
+    /// Function (`None`: any), count, effect.
+    pub(crate) management: Vec<(Option<u8>, Count, ManagementEffect)>,
 }
 
 impl Faults {
@@ -195,22 +245,48 @@ impl Faults {
             return None;
         }
         let found = self.pdus.iter_mut().find_map(|fault| {
-            let filter = fault.filter;
-            let matches = filter.opcode.is_none_or(|wanted| wanted == opcode)
-                && filter.connection.is_none_or(|wanted| wanted == connection)
-                && filter.portal.is_none_or(|wanted| wanted == portal);
+            let matches = fault.filter.matches(opcode, connection, portal);
             (matches && fault.count.hit()).then(|| fault.effect.clone())
         });
         self.pdus.retain(|fault| !fault.count.spent());
         found
     }
 
-    pub(crate) fn management(&mut self) -> Option<ManagementEffect> {
+    pub(crate) fn incoming(
+        &mut self,
+        opcode: u8,
+        connection: ConnectionId,
+        portal: usize,
+    ) -> Option<IncomingEffect> {
+        if self.incoming.is_empty() {
+            return None;
+        }
+        let found = self.incoming.iter_mut().find_map(|fault| {
+            let matches = fault.filter.matches(opcode, connection, portal);
+            (matches && fault.count.hit()).then_some(fault.effect)
+        });
+        self.incoming.retain(|fault| !fault.count.spent());
+        found
+    }
+
+    pub(crate) fn snack(&mut self) -> Option<SnackEffect> {
+        let found = self
+            .snacks
+            .iter_mut()
+            .find_map(|(count, effect)| count.hit().then_some(*effect));
+        self.snacks.retain(|(count, _)| !count.spent());
+        found
+    }
+
+    pub(crate) fn management(&mut self, function: u8) -> Option<ManagementEffect> {
         let found = self
             .management
             .iter_mut()
-            .find_map(|(count, effect)| count.hit().then_some(*effect));
-        self.management.retain(|(count, _)| !count.spent());
+            .find_map(|(only, count, effect)| {
+                let matches = only.is_none_or(|only| only == function);
+                (matches && count.hit()).then_some(*effect)
+            });
+        self.management.retain(|(_, count, _)| !count.spent());
         found
     }
 }

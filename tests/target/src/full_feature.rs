@@ -3,11 +3,12 @@
 use std::time::Instant;
 
 use crate::ConnectionId;
+use crate::fault::IncomingEffect;
 use crate::judge::{Judge, Rule};
-use crate::session::Held;
 use crate::target::Target;
+use crate::task::Progress;
 use crate::wire::framer::RawPdu;
-use crate::wire::{Fields as _, RESERVED_TAG, opcode, serial_before};
+use crate::wire::{Fields as _, RESERVED_TAG, opcode};
 
 /// Reasons of RFC 7143 §11.17.1.
 pub(crate) mod reason {
@@ -16,7 +17,18 @@ pub(crate) mod reason {
     pub(crate) const PROTOCOL_ERROR: u8 = 0x04;
     pub(crate) const NOT_SUPPORTED: u8 = 0x05;
     pub(crate) const TASK_IN_PROGRESS: u8 = 0x07;
+    pub(crate) const INVALID_DATA_ACK: u8 = 0x08;
     pub(crate) const INVALID_FIELD: u8 = 0x09;
+}
+
+/// What became of a PDU on its way in, by a digest or by a fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Arrival {
+    Whole,
+    /// Its data digest is wrong: the header is known, the rest is not (RFC 7143 §7.8).
+    Damaged,
+    /// The target knows nothing of it; only the judge does.
+    Lost,
 }
 
 impl Target {
@@ -27,13 +39,19 @@ impl Target {
         let Some(tsih) = connection.session else {
             return;
         };
+        let code = pdu.opcode();
         if connection.logout_seen {
             self.judge
-                .note(Rule::AfterLogout, format!("opcode {:#04x}", pdu.opcode()));
+                .note(Rule::AfterLogout, format!("opcode {code:#04x}"));
             return;
         }
         let limit = connection.own_segment;
-        let code = pdu.opcode();
+        let portal = connection.portal;
+        let effect = self.faults.incoming(code, id, portal);
+        if effect == Some(IncomingEffect::Reset) {
+            self.close(now, id, true);
+            return;
+        }
         if !Self::initiator_opcode(code) {
             self.judge
                 .note(Rule::OpcodeIllegal, format!("opcode {code:#04x}"));
@@ -45,16 +63,12 @@ impl Target {
             self.reject(now, id, reason::INVALID_FIELD, &pdu.header);
             return;
         }
-        if !pdu.data_digest_good {
-            self.judge
-                .note(Rule::DataDigestWrong, format!("opcode {code:#04x}"));
-            self.reject(now, id, reason::DATA_DIGEST, &pdu.header);
-            if code == opcode::DATA_OUT {
-                self.data_digest_failed(now, tsih, pdu.itt());
-            }
-            return;
+        let arrival = self.arrival(id, &pdu, effect);
+        // A DataACK may acknowledge the status of its task, too.
+        let data_ack = code == opcode::SNACK && pdu.header[1] & 0x0f == 2;
+        if !data_ack {
+            self.check_acknowledgement(now, id, &pdu, arrival);
         }
-        self.check_acknowledgement(id, &pdu);
         let discovery = self
             .sessions
             .get(&tsih)
@@ -65,8 +79,15 @@ impl Target {
             self.reject(now, id, reason::PROTOCOL_ERROR, &pdu.header);
             return;
         }
+        if !matches!(code, opcode::DATA_OUT | opcode::LOGIN | opcode::SNACK) {
+            self.judge_number(id, tsih, &pdu);
+        }
+        if arrival != Arrival::Whole {
+            self.not_whole(now, id, tsih, &pdu, arrival);
+            return;
+        }
         match code {
-            opcode::DATA_OUT => self.on_data_out(now, id, tsih, &pdu),
+            opcode::DATA_OUT => self.on_data_out(now, id, tsih, &pdu, arrival),
             opcode::LOGIN => {
                 self.judge
                     .note(Rule::PhaseWrong, "Login Request in the full feature phase");
@@ -74,106 +95,63 @@ impl Target {
                 self.drain(now, id);
             }
             opcode::SNACK => {
-                self.judge.note(Rule::SnackAtLevelZero, "SNACK");
-                self.reject(now, id, reason::SNACK, &pdu.header);
+                self.on_snack(now, id, tsih, &pdu);
+                if data_ack {
+                    self.check_acknowledgement(now, id, &pdu, arrival);
+                }
             }
             _ => self.order(now, id, tsih, pdu),
         }
     }
 
-    /// ExpStatSN never goes back and never acknowledges what was not sent (RFC 7143 §4.2.2.2).
-    fn check_acknowledgement(&mut self, id: ConnectionId, pdu: &RawPdu) {
-        let Some(connection) = self.connections.get_mut(&id) else {
-            return;
-        };
-        let given = pdu.exp_stat_sn();
-        let next = connection.stat_sn;
-        let last = connection.acknowledged;
-        if serial_before(next, given) {
+    fn arrival(
+        &mut self,
+        id: ConnectionId,
+        pdu: &RawPdu,
+        effect: Option<IncomingEffect>,
+    ) -> Arrival {
+        if !pdu.data_digest_good {
             self.judge.note(
-                Rule::ExpStatSnAhead,
-                format!("{given}, next StatSN is {next}"),
+                Rule::DataDigestWrong,
+                format!("opcode {:#04x}", pdu.opcode()),
             );
-            return;
+            return Arrival::Damaged;
         }
-        if let Some(last) = last
-            && serial_before(given, last)
-        {
-            self.judge
-                .note(Rule::ExpStatSnBackwards, format!("{given} after {last}"));
-            return;
-        }
-        connection.acknowledged = Some(given);
-    }
-
-    /// Command numbering (RFC 7143 §4.2.2.1): immediate requests pass, others wait for their turn.
-    fn order(&mut self, now: Instant, id: ConnectionId, tsih: u16, pdu: RawPdu) {
-        let Some(session) = self.sessions.get_mut(&tsih) else {
-            return;
-        };
-        let (given, expected) = (pdu.cmd_sn(), session.exp_cmd_sn);
-        let alone = session.connections.len() == 1;
-        if pdu.immediate() {
-            if alone {
-                self.judge
-                    .expect(given == expected, Rule::ImmediateCmdSn, || {
-                        format!("immediate CmdSN {given}, next is {expected}")
-                    });
-            }
-            self.dispatch(now, id, tsih, &pdu);
-            return;
-        }
-        if !session.in_window(given) {
-            let (rule, bound) = if serial_before(given, expected) {
-                (Rule::CmdSnReused, expected)
-            } else {
-                (Rule::CmdSnBeyondWindow, session.max_cmd_sn)
-            };
-            self.judge
-                .note(rule, format!("CmdSN {given}, bound {bound}"));
-            return;
-        }
-        if given != expected {
-            if alone {
-                self.judge.note(
-                    Rule::CmdSnSkipped,
-                    format!("CmdSN {given}, next is {expected}"),
-                );
-            }
-            if session
-                .held
-                .insert(
-                    given,
-                    Held {
-                        connection: id,
-                        pdu,
-                    },
-                )
-                .is_some()
-            {
-                self.judge
-                    .note(Rule::CmdSnReused, format!("CmdSN {given} twice"));
-            }
-            return;
-        }
-        session.exp_cmd_sn = expected.wrapping_add(1);
-        self.dispatch(now, id, tsih, &pdu);
-        self.release_held(now, tsih);
-    }
-
-    fn release_held(&mut self, now: Instant, tsih: u16) {
-        while let Some(session) = self.sessions.get_mut(&tsih) {
-            let next = session.exp_cmd_sn;
-            let Some(held) = session.held.remove(&next) else {
-                return;
-            };
-            session.exp_cmd_sn = next.wrapping_add(1);
-            self.judge.open(held.connection, now);
-            self.dispatch(now, held.connection, tsih, &held.pdu);
+        let digest = self.connections.get(&id).is_some_and(|c| c.data_digest);
+        match effect {
+            Some(IncomingEffect::Drop) => Arrival::Lost,
+            Some(IncomingEffect::DataDigest) if digest && !pdu.data.is_empty() => Arrival::Damaged,
+            _ => Arrival::Whole,
         }
     }
 
-    fn dispatch(&mut self, now: Instant, id: ConnectionId, tsih: u16, pdu: &RawPdu) {
+    /// A PDU that the target cannot use (RFC 7143 §7.8).
+    fn not_whole(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        tsih: u16,
+        pdu: &RawPdu,
+        arrival: Arrival,
+    ) {
+        if arrival == Arrival::Damaged {
+            self.reject(now, id, reason::DATA_DIGEST, &pdu.header);
+        }
+        match pdu.opcode() {
+            opcode::DATA_OUT => self.on_data_out(now, id, tsih, pdu, arrival),
+            opcode::SCSI_COMMAND => {
+                // Its unsolicited data may follow; they come again with the retry.
+                if let Some(session) = self.sessions.get_mut(&tsih)
+                    && !session.tasks.contains_key(&pdu.itt())
+                {
+                    session.note_ended(pdu.itt());
+                }
+            }
+            _ => {}
+        }
+    }
+
+    pub(crate) fn dispatch(&mut self, now: Instant, id: ConnectionId, tsih: u16, pdu: &RawPdu) {
         match pdu.opcode() {
             opcode::NOP_OUT => self.on_nop_out(now, id, pdu),
             opcode::SCSI_COMMAND => self.on_command(now, id, tsih, pdu),
@@ -194,10 +172,18 @@ impl Target {
         {
             return false;
         }
-        let used = self
-            .sessions
-            .get(&tsih)
-            .is_some_and(|session| session.tasks.contains_key(&itt));
+        let Some(session) = self.sessions.get_mut(&tsih) else {
+            return true;
+        };
+        // A task kept for its status only is over for an initiator that uses its tag again.
+        let over = session
+            .tasks
+            .get(&itt)
+            .is_some_and(|task| matches!(task.progress, Progress::Answered(_)));
+        if over {
+            session.tasks.remove(&itt);
+        }
+        let used = session.tasks.contains_key(&itt);
         self.judge
             .expect(!used, Rule::TaskTagInUse, || format!("ITT {itt:#010x}"))
     }
@@ -235,7 +221,7 @@ fn check_shape(pdu: &RawPdu, limit: usize, judge: &mut Judge) {
     }
     let needs_final = matches!(
         code,
-        opcode::NOP_OUT | opcode::TASK_MANAGEMENT | opcode::LOGOUT
+        opcode::NOP_OUT | opcode::TASK_MANAGEMENT | opcode::LOGOUT | opcode::SNACK
     );
     judge.expect(
         !needs_final || pdu.header[1] & 0x80 != 0,
@@ -262,9 +248,11 @@ fn reserved_field(pdu: &RawPdu) -> Option<&'static str> {
         opcode::TEXT => (0x3f, &[(2, 4), (32, 48)]),
         opcode::DATA_OUT => (0x7f, &[(2, 4), (24, 28), (32, 36), (44, 48)]),
         opcode::LOGOUT => (0x00, &[(2, 4), (8, 16), (22, 24), (32, 48)]),
+        // The LUN is DataACK's (RFC 7143 §11.16.5); a sender of another kind may repeat the command's.
+        opcode::SNACK => (0x70, &[(2, 4), (24, 28), (32, 40)]),
         _ => return None,
     };
-    if pdu.opcode() == opcode::DATA_OUT && header[0] & 0x40 != 0 {
+    if matches!(pdu.opcode(), opcode::DATA_OUT | opcode::SNACK) && header[0] & 0x40 != 0 {
         return Some("I bit");
     }
     if header[1] & flag_mask != 0 {

@@ -5,7 +5,7 @@ use std::time::Instant;
 use crate::ConnectionId;
 use crate::connection::Numbering;
 use crate::disk::sense::Sense;
-use crate::fault::{CommandFault, Count, ManagementEffect, PduFault};
+use crate::fault::{CommandFault, Count, IncomingFault, ManagementEffect, PduFault, SnackEffect};
 use crate::target::Target;
 use crate::wire::{Header, RESERVED_TAG, response};
 
@@ -22,7 +22,35 @@ impl Target {
 
     /// Adds a fault of task management requests.
     pub fn fault_management(&mut self, count: Count, effect: ManagementEffect) {
-        self.faults.management.push((count, effect));
+        self.faults.management.push((None, count, effect));
+    }
+
+    /// Adds a fault of task management requests with one function code (RFC 7143 §11.5.1), e.g. 8 to refuse a
+    /// reassignment.
+    pub fn fault_function(&mut self, function: u8, count: Count, effect: ManagementEffect) {
+        self.faults.management.push((Some(function), count, effect));
+    }
+
+    /// Adds a fault of incoming PDUs.
+    pub fn fault_incoming(&mut self, fault: IncomingFault) {
+        self.faults.incoming.push(fault);
+    }
+
+    /// Adds a fault of SNACKs.
+    pub fn fault_snack(&mut self, count: Count, effect: SnackEffect) {
+        self.faults.snacks.push((count, effect));
+    }
+
+    /// Lets a connection stand still, or go on: nothing is sent, and what comes waits.
+    pub fn stall_connection(&mut self, now: Instant, id: ConnectionId, stalled: bool) {
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return;
+        };
+        connection.stalled = stalled;
+        if !stalled {
+            self.take_pdus(now, id);
+            self.mark_ready(id);
+        }
     }
 
     /// Removes all faults; what they did stays done.

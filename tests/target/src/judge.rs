@@ -115,10 +115,15 @@ rules! {
     CmdSnSkipped "§4.2.2.1" "Non-immediate commands of a session are numbered without gaps.";
     CmdSnReused "§4.2.2.1" "No CmdSN is used for a second command.";
     CmdSnBeyondWindow "§4.2.2.1" "No command is sent with a CmdSN beyond MaxCmdSN.";
+    CmdSnOrder "§4.2.2.1" "On every connection new commands are sent in the order of their CmdSN.";
+    CmdSnHole "§4.2.2.1" "A hole in the numbering is closed, by its command or an abort, while later commands wait.";
+    RetryDiffers "§7.2.1" "A command sent again keeps its Initiator Task Tag, CmdSN, flags, LUN and CDB.";
+    RetryConnection "§7.2.1" "A command is sent again on its own connection unless that was logged out.";
     ImmediateCmdSn "§4.2.2.1" "An immediate request carries the next CmdSN without consuming it.";
     TaskTagInUse "§11.2.1.8" "An Initiator Task Tag identifies one task at a time.";
     TaskTagReserved "§11.2.1.8" "0xffffffff is no task tag.";
     ExpStatSnAhead "§4.2.2.2" "ExpStatSN acknowledges only what was sent.";
+    ExpStatSnLost "§7.9" "ExpStatSN acknowledges no answer that was not received.";
     ExpStatSnBackwards "§4.2.2.2" "ExpStatSN does not go back.";
     // Commands
     CommandFinal "§11.3.1" "F is set in a command without W, and in one whose immediate data are all its data (§11.3.4).";
@@ -177,7 +182,19 @@ rules! {
     TaskManagementFunction "§11.5.1" "The function is a defined one.";
     TaskManagementReference "§11.5.4" "Only ABORT TASK and TASK REASSIGN name a task, and they name one of the connection's LUN.";
     TaskManagementRefCmdSn "§11.5.5" "RefCmdSN is the CmdSN of the task to be aborted, or of the request itself when that task is immediate.";
+    TaskManagementAllegiance "§11.5.1" "ABORT TASK and QUERY TASK travel on the connection of the task while it lives.";
     SnackAtLevelZero "§11.16" "No SNACK on a session with ErrorRecoveryLevel 0.";
+    SnackFields "§11.16.4" "A SNACK has a defined type and the tags, BegRun and RunLength that its type demands.";
+    SnackUnsent "§11.16" "A SNACK asks for, or acknowledges, only what was sent.";
+    SnackAcknowledged "§11.16.2" "A SNACK asks for nothing that was acknowledged, and precedes the acknowledgement of the status.";
+    SnackResegment "§11.16.3" "After a change of MaxRecvDataSegmentLength data are asked for by R-Data SNACK.";
+    DataAckTag "§11.16.5" "DataACK carries the transfer tag and LUN of the Data-In with the A bit.";
+    DataAckHoles "§11.7.2" "DataACK waits until no Data-In before it is missing.";
+    ReassignImmediate "§11.5.1" "TASK REASSIGN is immediate.";
+    ReassignAllegiant "§7.2.2" "TASK REASSIGN follows a successful logout of the task's connection for recovery.";
+    ReassignExpDataSn "§11.5.6" "ExpDataSN is 0, or acknowledges only Data-In that was sent and received.";
+    RecoveryTooEarly "§7.5" "No reassignment before Time2Wait of the Logout Response (SHOULD).";
+    LogoutExpStatSn "§11.14.4" "A Logout for another connection, and a login that reinstates one, carry the last ExpStatSN of that connection.";
     LogoutReason "§11.14.1" "The reason is one that session and recovery level allow.";
     LogoutConnection "§11.14.3" "The connection to be closed is one of the session.";
     AfterLogout "§11.14" "Nothing follows a Logout Request on its connection.";

@@ -8,7 +8,7 @@
 //! initiator requirement that can be seen from here becomes a [`Violation`]; equal configuration, seed, input and
 //! times give equal output.
 //!
-//! What it does not do: ErrorRecoveryLevel above 0, SRP and Kerberos, persistent reservations, storage on disk.
+//! What it does not do: SRP and Kerberos, persistent reservations, storage on disk.
 //!
 //! ```
 //! use std::time::Instant;
@@ -38,11 +38,19 @@ mod fault;
 mod full_feature;
 mod hooks;
 mod judge;
+mod kept;
 mod login;
 mod login_flow;
+mod logout;
+mod lost;
+mod numbering;
 mod random;
+mod ranges;
+mod reassign;
+mod sequence;
 mod serve;
 mod session;
+mod snack;
 mod target;
 mod task;
 mod text;
@@ -55,13 +63,13 @@ pub use crate::disk::Disk;
 pub use crate::disk::device::status;
 pub use crate::disk::sense::Sense;
 pub use crate::fault::{
-    CommandEffect, CommandFault, CommandFilter, Count, ManagementEffect, PduEffect, PduFault,
-    PduFilter,
+    CommandEffect, CommandFault, CommandFilter, Count, IncomingEffect, IncomingFault,
+    ManagementEffect, PduEffect, PduFault, PduFilter, SnackEffect,
 };
 pub use crate::judge::{Rule, Violation};
 pub use crate::login::operational::Parameters;
 pub use crate::serve::{ServeError, Server};
-pub use crate::target::{SessionInfo, Target, WriteRecord};
+pub use crate::target::{Recovery, SessionInfo, Target, WriteRecord};
 pub use crate::wire::{BHS_BYTES, Header, RESERVED_TAG, opcode};
 
 /// A connection of a [`Target`]; never reused.

@@ -4,18 +4,19 @@
 use std::time::Instant;
 
 use crate::ConnectionId;
-use crate::connection::{Numbering, Phase};
+use crate::connection::{Leaving, Numbering, Phase};
 use crate::disk::inquiry::Entrance;
 use crate::disk::sense::Sense;
 use crate::judge::Rule;
 use crate::login::operational::Operational;
 use crate::login::{Context, Identity, Login, Step};
+use crate::lost::Lost;
 use crate::session::{Nexus, Session};
 use crate::target::{Target, Timer};
 use crate::wire::framer::RawPdu;
 use crate::wire::request::LoginRequest;
 use crate::wire::response::LoginResponse;
-use crate::wire::{Fields as _, opcode};
+use crate::wire::{Fields as _, RESERVED_TAG, opcode};
 
 /// Status of a login that names a session which does not exist (RFC 7143 §11.13.5).
 const NO_SUCH_SESSION: u16 = 0x020a;
@@ -154,7 +155,10 @@ impl Target {
                 .note(Rule::LoginTsih, "TSIH of another I_T nexus");
             return Err(NO_SUCH_SESSION);
         }
-        let limit = session.parameters.max_connections as usize;
+        let parameters = &session.parameters;
+        // At level 2 one more must be possible, to clean up another (RFC 7143 §6.3.4).
+        let spare = usize::from(parameters.error_recovery_level == 2);
+        let limit = parameters.max_connections as usize + spare;
         let same_cid = session.connections.iter().any(|member| {
             self.connections
                 .get(member)
@@ -181,14 +185,14 @@ impl Target {
         let mut header = response.header();
         // Before a session exists the login's own CmdSN is the next one expected.
         let next = pdu.cmd_sn();
-        header.put(28, &next.to_be_bytes());
-        header.put(
-            32,
-            &next
-                .wrapping_add(self.config.queue_depth)
-                .wrapping_sub(1)
-                .to_be_bytes(),
-        );
+        let depth = self.config.queue_depth;
+        let (mut expected, mut last) = (next, next.wrapping_add(depth).wrapping_sub(1));
+        let tsih = LoginRequest::parse(&pdu.header).tsih;
+        if let Some(session) = self.sessions.get(&tsih).filter(|_| tsih != 0) {
+            (expected, last) = (session.exp_cmd_sn, session.max_cmd_sn);
+        }
+        header.put(28, &expected.to_be_bytes());
+        header.put(32, &last.to_be_bytes());
         self.send(now, id, header, keys, Numbering::Status);
     }
 
@@ -213,7 +217,8 @@ impl Target {
         let tsih = if request.tsih == 0 {
             self.create_session(now, portal, &request, &login)
         } else {
-            self.reinstate_connection(now, &request);
+            let last = login.first().map_or(0, |first| first.exp_stat_sn);
+            self.reinstate_connection(now, &request, last);
             request.tsih
         };
         let Some(session) = self.sessions.get_mut(&tsih) else {
@@ -223,6 +228,7 @@ impl Target {
             return;
         };
         session.connections.push(id);
+        session.joined += 1;
         session.failures += 1;
         response.tsih = self.config.quirks.final_tsih.unwrap_or(tsih);
         let Some(connection) = self.connections.get_mut(&id) else {
@@ -233,6 +239,7 @@ impl Target {
         connection.phase = Phase::FullFeature;
         connection.acknowledged =
             Some(request.exp_stat_sn).filter(|_| connection.stat_sn != connection.first_stat_sn);
+        connection.judged_acknowledged = connection.acknowledged;
         self.send_login(now, id, pdu, &response, keys);
         // The final response itself still travels without digests.
         let parameters = &login.operational.parameters;
@@ -289,9 +296,14 @@ impl Target {
             max_cmd_sn: request.cmd_sn.wrapping_sub(1),
             window_closed: false,
             held: Default::default(),
+            numbers: Default::default(),
+            joined: 0,
+            shaken: false,
+            lost: Default::default(),
             tasks: Default::default(),
             ended: Default::default(),
-            next_ttt: self.random.word(),
+            aborted: Default::default(),
+            next_ttt: self.first_transfer_tag(),
             attentions: Default::default(),
             failures: 0,
         };
@@ -325,9 +337,11 @@ impl Target {
         }
     }
 
-    /// The same CID again ends the connection that had it (RFC 7143 §6.3.4).
-    fn reinstate_connection(&mut self, now: Instant, request: &LoginRequest) {
-        let Some(session) = self.sessions.get(&request.tsih) else {
+    /// The same CID again ends the connection that had it (RFC 7143 §6.3.4); `last` is its last ExpStatSN.
+    fn reinstate_connection(&mut self, now: Instant, request: &LoginRequest, last: u32) {
+        let tsih = request.tsih;
+        let level = self.level(tsih);
+        let Some(session) = self.sessions.get(&tsih) else {
             return;
         };
         let old: Vec<ConnectionId> = session
@@ -341,8 +355,37 @@ impl Target {
             })
             .collect();
         for member in old {
-            self.discard_tasks(request.tsih, member);
+            self.recovery.connections_reinstated += 1;
+            if level < 2 {
+                self.discard_tasks(tsih, member);
+            }
+            if let Some(connection) = self.connections.get_mut(&member) {
+                connection.leaving = if level < 2 {
+                    Leaving::Closed
+                } else {
+                    Leaving::Recovery
+                };
+            }
             self.close(now, member, true);
+            self.free_for_reassignment(now, tsih, member, last);
+        }
+        let waiting: Vec<ConnectionId> =
+            self.sessions.get(&tsih).map_or_else(Vec::new, |session| {
+                let same = |lost: &Lost| lost.cid == request.cid && !lost.logged_out;
+                let found = session.lost.iter().filter(|(_, lost)| same(lost));
+                found.map(|(id, _)| *id).collect()
+            });
+        for member in waiting {
+            self.recovery.connections_reinstated += 1;
+            self.free_for_reassignment(now, tsih, member, last);
+        }
+    }
+
+    fn first_transfer_tag(&mut self) -> u32 {
+        let random = self.random.word();
+        match self.config.first_transfer_tag.unwrap_or(random) {
+            RESERVED_TAG => 0,
+            tag => tag,
         }
     }
 

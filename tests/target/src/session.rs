@@ -7,7 +7,10 @@ use std::collections::{BTreeMap, VecDeque};
 use crate::ConnectionId;
 use crate::disk::inquiry::Entrance;
 use crate::disk::sense::Sense;
+use crate::full_feature::Arrival;
 use crate::login::operational::Parameters;
+use crate::lost::Lost;
+use crate::numbering::Numbers;
 use crate::task::Task;
 use crate::wire::framer::RawPdu;
 use crate::wire::serial_before;
@@ -33,6 +36,8 @@ impl Nexus {
 pub(crate) struct Held {
     pub(crate) connection: ConnectionId,
     pub(crate) pdu: RawPdu,
+    /// Its unsolicited data that came meanwhile.
+    pub(crate) data: Vec<(RawPdu, Arrival)>,
 }
 
 #[derive(Debug)]
@@ -46,9 +51,18 @@ pub(crate) struct Session {
     pub(crate) max_cmd_sn: u32,
     pub(crate) window_closed: bool,
     pub(crate) held: BTreeMap<u32, Held>,
+    pub(crate) numbers: Numbers,
+    /// Connections that ever joined.
+    pub(crate) joined: u32,
+    /// A connection was lost: its last PDUs may have been lost with it.
+    pub(crate) shaken: bool,
+    /// Connections that ended and whose tasks wait to be continued elsewhere.
+    pub(crate) lost: BTreeMap<ConnectionId, Lost>,
     pub(crate) tasks: BTreeMap<u32, Task>,
     /// Tags of tasks that ended lately: data for them may still be on its way.
     pub(crate) ended: VecDeque<u32>,
+    /// Those of them that the target aborted.
+    pub(crate) aborted: VecDeque<u32>,
     pub(crate) next_ttt: u32,
     pub(crate) attentions: BTreeMap<usize, VecDeque<Sense>>,
     /// Raised each time the session loses its last connection; tells an old expiry timer from a new one.
@@ -99,6 +113,26 @@ impl Session {
         self.ended.push_back(itt);
     }
 
+    /// Ends a task that will never be answered.
+    pub(crate) fn abort(&mut self, itt: u32) -> Option<Task> {
+        let task = self.end_task(itt)?;
+        if self.aborted.len() >= ENDED_KEPT {
+            self.aborted.pop_front();
+        }
+        self.aborted.push_back(itt);
+        Some(task)
+    }
+
+    /// Whether the target ended the task of this tag without an answer.
+    pub(crate) fn aborted(&self, itt: u32) -> bool {
+        self.aborted.contains(&itt)
+    }
+
+    /// Whether PDUs for this tag may come without fault of the initiator.
+    pub(crate) fn excused(&self, itt: u32) -> bool {
+        self.ended.contains(&itt)
+    }
+
     pub(crate) fn attention(&mut self, lun: usize, sense: Sense) {
         let queue = self.attentions.entry(lun).or_default();
         if !queue.contains(&sense) {
@@ -123,8 +157,13 @@ pub(crate) fn sample() -> Session {
         max_cmd_sn: 0xffff_fffd,
         window_closed: false,
         held: BTreeMap::new(),
+        numbers: Numbers::default(),
+        joined: 1,
+        shaken: false,
+        lost: BTreeMap::new(),
         tasks: BTreeMap::new(),
         ended: VecDeque::new(),
+        aborted: VecDeque::new(),
         next_ttt: 0xffff_fffe,
         attentions: BTreeMap::new(),
         failures: 0,

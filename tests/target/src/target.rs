@@ -3,15 +3,16 @@
 //! This file holds the state and the sans-I/O surface; what each PDU does is in the modules named after it.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::ConnectionId;
 use crate::config::Config;
-use crate::connection::{Connection, Numbering, Phase};
+use crate::connection::{Connection, Leaving, Numbering, Phase};
 use crate::disk::Disk;
 use crate::disk::device::Unit;
 use crate::fault::{Faults, PduEffect};
 use crate::judge::{Judge, Rule, Violation};
+use crate::kept::Kept;
 use crate::login::Login;
 use crate::login::operational::Parameters;
 use crate::random::Random;
@@ -64,16 +65,81 @@ pub struct SessionInfo {
     pub exp_cmd_sn: u32,
     /// Last CmdSN admitted.
     pub max_cmd_sn: u32,
+    /// Connections that ended and whose tasks are still kept: CID, and whether a logout for recovery has freed them.
+    pub lost: Vec<(u16, bool)>,
+}
+
+/// How often error recovery was seen, over all sessions.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Recovery {
+    /// Data/R2T SNACKs answered.
+    pub data_snacks: u64,
+    /// Status SNACKs answered.
+    pub status_snacks: u64,
+    /// DataACKs taken.
+    pub data_acks: u64,
+    /// R-Data SNACKs answered.
+    pub r_data_snacks: u64,
+    /// SNACKs rejected or ignored.
+    pub snacks_refused: u64,
+    /// Commands sent again with their number.
+    pub retries: u64,
+    /// R2Ts sent again as they were.
+    pub r2ts_resent: u64,
+    /// R2Ts that asked again for data.
+    pub recovery_r2ts: u64,
+    /// Connections of sessions that broke or were dropped.
+    pub connections_lost: u64,
+    /// Logouts with reason 2.
+    pub recovery_logouts: u64,
+    /// Logins with the CID of a connection of the session.
+    pub connections_reinstated: u64,
+    /// Tasks reassigned.
+    pub reassigned: u64,
+    /// Unanswered tasks that ended with their connection.
+    pub tasks_ended: u64,
 }
 
 /// Something to do later.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Timer {
-    Execute { tsih: u16, task: u64 },
-    Answer { tsih: u16, task: u64 },
+    Execute {
+        tsih: u16,
+        task: u64,
+    },
+    Answer {
+        tsih: u16,
+        task: u64,
+    },
     Late(u64),
     Ping(ConnectionId),
-    Expire { tsih: u16, failures: u64 },
+    Expire {
+        tsih: u16,
+        failures: u64,
+    },
+    /// Tasks of a lost connection are kept no longer.
+    Retain {
+        tsih: u16,
+        connection: ConnectionId,
+    },
+    /// A hole in the numbering should be closed.
+    Hole {
+        tsih: u16,
+        expected: u32,
+    },
+    /// Data should have come: task, transfer tag (`None`: unsolicited), and PDUs seen when the timer was set.
+    Sequence {
+        tsih: u16,
+        task: u64,
+        ttt: Option<u32>,
+        seen: u32,
+    },
+    /// The status of a task whose data were sent.
+    Status {
+        tsih: u16,
+        task: u64,
+    },
 }
 
 /// A write that outlived its connection.
@@ -105,6 +171,7 @@ pub struct Target {
     pub(crate) hold_r2ts: bool,
     pub(crate) stale_window: u32,
     pub(crate) last_tsih: u16,
+    pub(crate) recovery: Recovery,
     timers: BTreeMap<(Instant, u64), Timer>,
     next_timer: u64,
     next_connection: u64,
@@ -133,6 +200,7 @@ impl Target {
             hold_r2ts: false,
             stale_window: 0,
             last_tsih: 0,
+            recovery: Recovery::default(),
             timers: BTreeMap::new(),
             next_timer: 0,
             next_connection: 0,
@@ -161,6 +229,13 @@ impl Target {
             return;
         };
         connection.framer.push(bytes);
+        if !connection.stalled {
+            self.take_pdus(now, id);
+        }
+    }
+
+    /// Takes every whole PDU that has come.
+    pub(crate) fn take_pdus(&mut self, now: Instant, id: ConnectionId) {
         loop {
             self.judge.open(id, now);
             let Some(connection) = self.connections.get_mut(&id) else {
@@ -199,6 +274,9 @@ impl Target {
         let Some(connection) = self.connections.get_mut(&id) else {
             return;
         };
+        if connection.stalled {
+            return;
+        }
         let bytes = connection.out.len().min(limit);
         out.extend_from_slice(&connection.out.split_to(bytes));
         if connection.out.is_empty()
@@ -255,6 +333,15 @@ impl Target {
                 Timer::Late(id) => self.execute_late(now, id),
                 Timer::Ping(id) => self.ping_due(now, id),
                 Timer::Expire { tsih, failures } => self.expire(now, tsih, failures),
+                Timer::Retain { tsih, connection } => self.retain_due(now, tsih, connection),
+                Timer::Hole { tsih, expected } => self.hole_due(now, tsih, expected),
+                Timer::Sequence {
+                    tsih,
+                    task,
+                    ttt,
+                    seen,
+                } => self.sequence_due(now, tsih, task, ttt, seen),
+                Timer::Status { tsih, task } => self.status_by_id(now, tsih, task),
             }
         }
     }
@@ -299,8 +386,19 @@ impl Target {
                 tasks: session.tasks.keys().copied().collect(),
                 exp_cmd_sn: session.exp_cmd_sn,
                 max_cmd_sn: session.max_cmd_sn,
+                lost: session
+                    .lost
+                    .values()
+                    .map(|lost| (lost.cid, lost.logged_out))
+                    .collect(),
             })
             .collect()
+    }
+
+    /// How often error recovery was seen.
+    #[must_use]
+    pub fn recovery(&self) -> Recovery {
+        self.recovery
     }
 
     /// Connections that are open at a portal.
@@ -318,7 +416,7 @@ impl Target {
         &mut self.config
     }
 
-    /// Numbers a PDU, lets faults at it and queues it.
+    /// Numbers a PDU, lets faults at it and queues it; says whether it arrives whole.
     pub(crate) fn send(
         &mut self,
         now: Instant,
@@ -326,38 +424,64 @@ impl Target {
         mut header: Header,
         data: &[u8],
         numbering: Numbering,
-    ) {
+    ) -> bool {
         let Some(connection) = self.connections.get_mut(&id) else {
-            return;
+            return false;
         };
         connection.number(&mut header, numbering);
+        let stat_sn = header.be32(24);
+        let level = connection
+            .session
+            .and_then(|tsih| self.sessions.get(&tsih))
+            .map_or(0, |session| session.parameters.error_recovery_level);
+        if numbering == Numbering::Status && level > 0 {
+            let record = Kept {
+                stat_sn,
+                header,
+                data: data.to_vec(),
+                task: None,
+            };
+            let (answers, bytes) = (self.config.kept_answers, self.config.kept_bytes);
+            connection.shelf.keep(record, answers, bytes);
+        }
+        let delivered = self.queue(now, id, header, data);
+        if !delivered
+            && numbering == Numbering::Status
+            && let Some(connection) = self.connections.get_mut(&id)
+        {
+            connection.shelf.undelivered.insert(stat_sn);
+        }
+        delivered
+    }
+
+    /// Stamps the window, lets faults at a PDU and queues it; says whether it arrives whole.
+    pub(crate) fn queue(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        mut header: Header,
+        data: &[u8],
+    ) -> bool {
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return false;
+        };
         if let Some(session) = connection
             .session
             .and_then(|tsih| self.sessions.get_mut(&tsih))
         {
             session.advance_window(self.config.queue_depth);
             // A stale window is what a reordered PDU of another connection would carry: both numbers lag.
-            header.put(
-                28,
-                &session
-                    .exp_cmd_sn
-                    .wrapping_sub(self.stale_window)
-                    .to_be_bytes(),
-            );
-            header.put(
-                32,
-                &session
-                    .max_cmd_sn
-                    .wrapping_sub(self.stale_window)
-                    .to_be_bytes(),
-            );
+            let lag = self.stale_window;
+            header.put(28, &session.exp_cmd_sn.wrapping_sub(lag).to_be_bytes());
+            header.put(32, &session.max_cmd_sn.wrapping_sub(lag).to_be_bytes());
         }
         let effect = self.faults.pdu(header[0] & 0x3f, id, connection.portal);
-        connection.encode(&header, data, effect.as_ref());
+        let delivered = connection.encode(&header, data, effect.as_ref());
         self.ready.insert(id);
         if effect == Some(PduEffect::Reset) {
             self.close(now, id, true);
         }
+        delivered
     }
 
     pub(crate) fn mark_ready(&mut self, id: ConnectionId) {
@@ -369,44 +493,6 @@ impl Target {
         if self.connections.contains_key(&id) {
             self.lose_connection(now, id);
             self.closing.push_back((id, reset));
-        }
-    }
-
-    /// Lets queued bytes go out, then closes; the session forgets the connection now.
-    pub(crate) fn drain(&mut self, now: Instant, id: ConnectionId) {
-        self.detach(now, id);
-        if let Some(connection) = self.connections.get_mut(&id) {
-            connection.phase = Phase::Draining;
-            connection.session = None;
-        }
-        self.ready.insert(id);
-    }
-
-    /// Takes a connection out of its session, which may thereby fail.
-    fn detach(&mut self, now: Instant, id: ConnectionId) {
-        let Some(tsih) = self
-            .connections
-            .get(&id)
-            .and_then(|connection| connection.session)
-        else {
-            return;
-        };
-        self.orphan_tasks(now, tsih, id);
-        let Some(session) = self.sessions.get_mut(&tsih) else {
-            return;
-        };
-        session.connections.retain(|member| *member != id);
-        session.held.retain(|_, held| held.connection != id);
-        if session.connections.is_empty() {
-            session.failures += 1;
-            let failures = session.failures;
-            let wait = u64::from(session.parameters.time2wait_s)
-                + u64::from(session.parameters.time2retain_s);
-            // ErrorRecoveryLevel 0: nothing can be reassigned, the state waits only to be reinstated.
-            self.at(
-                now + Duration::from_secs(wait),
-                Timer::Expire { tsih, failures },
-            );
         }
     }
 
@@ -431,8 +517,15 @@ impl Target {
         let Some(session) = self.sessions.get(&tsih) else {
             return;
         };
+        let lost: Vec<ConnectionId> = session.lost.keys().copied().collect();
         for id in session.connections.clone() {
+            if let Some(connection) = self.connections.get_mut(&id) {
+                connection.leaving = Leaving::Closed;
+            }
             self.close(now, id, true);
+        }
+        for id in lost {
+            self.orphan_tasks(now, tsih, id);
         }
         self.sessions.remove(&tsih);
         for unit in &mut self.units {
@@ -453,7 +546,8 @@ impl Target {
             .get(&id)
             .is_some_and(|c| matches!(c.phase, Phase::FullFeature));
         if let Some(every) = self.config.ping_every.filter(|_| open) {
-            self.ping(now, id, 0, b"are you there?");
+            // RFC 7143 §11.19: a ping of the target carries no data.
+            self.ping(now, id, 0, &[]);
             self.at(now + every, Timer::Ping(id));
         }
     }

@@ -10,9 +10,10 @@ use crate::fault::ManagementEffect;
 use crate::full_feature::reason;
 use crate::judge::Rule;
 use crate::target::Target;
+use crate::task::Progress;
 use crate::wire::framer::RawPdu;
 use crate::wire::request::TaskManagement;
-use crate::wire::{RESERVED_TAG, response};
+use crate::wire::{RESERVED_TAG, response, serial_before};
 
 const ABORT_TASK: u8 = 1;
 const ABORT_TASK_SET: u8 = 2;
@@ -24,11 +25,17 @@ const TARGET_COLD_RESET: u8 = 7;
 const TASK_REASSIGN: u8 = 8;
 
 /// Responses of RFC 7143 §11.6.1.
-const COMPLETE: u8 = 0;
-const NO_SUCH_TASK: u8 = 1;
-const NO_SUCH_LUN: u8 = 2;
-const REASSIGN_NOT_SUPPORTED: u8 = 4;
-const FUNCTION_NOT_SUPPORTED: u8 = 5;
+pub(crate) mod response_code {
+    pub(crate) const COMPLETE: u8 = 0;
+    pub(crate) const NO_SUCH_TASK: u8 = 1;
+    pub(crate) const NO_SUCH_LUN: u8 = 2;
+    pub(crate) const STILL_ALLEGIANT: u8 = 3;
+    pub(crate) const REASSIGN_NOT_SUPPORTED: u8 = 4;
+    pub(crate) const FUNCTION_NOT_SUPPORTED: u8 = 5;
+    pub(crate) const REJECTED: u8 = 255;
+}
+
+use response_code::{COMPLETE, FUNCTION_NOT_SUPPORTED, NO_SUCH_LUN, NO_SUCH_TASK};
 
 impl Target {
     pub(crate) fn on_task_management(
@@ -43,8 +50,8 @@ impl Target {
             self.reject(now, id, reason::TASK_IN_PROGRESS, &pdu.header);
             return;
         }
-        self.judge_management(tsih, &request);
-        let effect = self.faults.management();
+        self.judge_management(id, tsih, &request);
+        let effect = self.faults.management(request.function);
         if effect == Some(ManagementEffect::Lose) {
             return;
         }
@@ -58,7 +65,12 @@ impl Target {
             );
             return;
         }
+        if request.function == TASK_REASSIGN {
+            self.on_reassign(now, id, tsih, &request);
+            return;
+        }
         let code = self.manage(tsih, &request);
+        self.release_held(now, tsih);
         if effect == Some(ManagementEffect::Ignore) {
             return;
         }
@@ -76,7 +88,7 @@ impl Target {
         }
     }
 
-    fn judge_management(&mut self, tsih: u16, request: &TaskManagement) {
+    fn judge_management(&mut self, id: ConnectionId, tsih: u16, request: &TaskManagement) {
         let judge = &mut self.judge;
         let known = (ABORT_TASK..=TASK_REASSIGN).contains(&request.function);
         judge.expect(known, Rule::TaskManagementFunction, || {
@@ -102,6 +114,10 @@ impl Target {
         let Some(task) = session.tasks.get(&request.referenced) else {
             return;
         };
+        if request.function == TASK_REASSIGN {
+            // Its LUN is reserved (RFC 7143 §11.5.3).
+            return;
+        }
         judge.expect(
             task.command.lun == request.lun,
             Rule::TaskManagementReference,
@@ -112,6 +128,10 @@ impl Target {
                 )
             },
         );
+        let elsewhere = task.connection != id && session.connections.contains(&task.connection);
+        judge.expect(!elsewhere, Rule::TaskManagementAllegiance, || {
+            format!("task of {:?} on {id:?}", task.connection)
+        });
         let wanted = if task.command.immediate {
             request.cmd_sn
         } else {
@@ -157,7 +177,6 @@ impl Target {
                 self.attention(None, Sense::RESET, None);
                 COMPLETE
             }
-            TASK_REASSIGN => REASSIGN_NOT_SUPPORTED,
             _ => FUNCTION_NOT_SUPPORTED,
         }
     }
@@ -166,13 +185,19 @@ impl Target {
         let Some(session) = self.sessions.get_mut(&tsih) else {
             return NO_SUCH_TASK;
         };
-        if session.end_task(request.referenced).is_some() {
-            return COMPLETE;
+        let answered = session
+            .tasks
+            .get(&request.referenced)
+            .is_some_and(|task| matches!(task.progress, Progress::Answered(_)));
+        if session.abort(request.referenced).is_some() {
+            return if answered { NO_SUCH_TASK } else { COMPLETE };
         }
         // A command that has not arrived, within the window, is taken as received and aborted (RFC 7143 §11.6.1).
-        if session.in_window(request.ref_cmd_sn)
-            && session.held.remove(&request.ref_cmd_sn).is_some()
-        {
+        let number = request.ref_cmd_sn;
+        if session.in_window(number) && serial_before(number, request.cmd_sn) {
+            session.held.remove(&number);
+            session.numbers.plug(number);
+            session.note_ended(request.referenced);
             return COMPLETE;
         }
         NO_SUCH_TASK
@@ -192,7 +217,7 @@ impl Target {
                 .map(|(itt, _)| *itt)
                 .collect();
             for itt in tags {
-                session.end_task(itt);
+                session.abort(itt);
             }
         }
         if honest {

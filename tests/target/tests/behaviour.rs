@@ -261,6 +261,9 @@ fn commands_fail_as_ordered() {
         (answer.opcode(), answer.header[2], answer.data.len()),
         (opcode::REJECT, 4, 48)
     );
+    // RFC 7143 §7.3: the number of a rejected command is free, and wants to be filled.
+    assert_eq!(answer.be32(28), script.line.cmd_sn.wrapping_sub(1));
+    script.line.cmd_sn = script.line.cmd_sn.wrapping_sub(1);
     fault(&mut script, CommandEffect::Hang);
     assert!(script.test_unit_ready().is_empty());
     script.pass(SECOND * 1000);

@@ -25,7 +25,13 @@ fn drain(script: &mut Script) {
 }
 
 fn opcode() -> impl Strategy<Value = u8> {
-    prop_oneof![0_u8..=6, Just(0x10), 0x40_u8..=0x46, any::<u8>()]
+    prop_oneof![
+        0_u8..=6,
+        Just(0x10),
+        Just(0x10),
+        0x40_u8..=0x46,
+        any::<u8>()
+    ]
 }
 
 /// A header with plausible numbers, so that checks behind the first one are reached.
@@ -77,6 +83,36 @@ proptest! {
         let header = script.login_header(0x87);
         script.send(header, &text);
         drain(&mut script);
+    }
+
+    #[test]
+    fn any_pdus_with_recovery(pdus in prop::collection::vec(header(), 1..16), leave in 0_usize..16) {
+        let mut config = Config::default();
+        config.keys.error_recovery_level = 2;
+        config.keys.max_connections = 4;
+        config.keys.time2retain_s = 20;
+        let mut script = Script::session(config, "ErrorRecoveryLevel=2\0MaxConnections=4\0");
+        for (at, (header, data)) in pdus.into_iter().enumerate() {
+            script.send(header, &data);
+            if header[4] != 0 {
+                script.target.receive(script.now, script.line.id, &[0, 5, 2, 0]);
+            }
+            drain(&mut script);
+            if at == leave {
+                let id = script.line.id;
+                script.target.peer_closed(script.now, id);
+                let old = script.reconnect(0);
+                script.line.tsih = old.tsih;
+                let text = format!("{NAMES}{TARGET}");
+                let header = script.login_header(0x87);
+                script.send(header, text.as_bytes());
+                drain(&mut script);
+            }
+        }
+        script.reconnect(0);
+        script.line.isid[5] = 99;
+        script.log_in("");
+        prop_assert_eq!(script.test_unit_ready().len(), 1);
     }
 
     #[test]

@@ -7,6 +7,7 @@
 #![allow(missing_docs)]
 #![expect(clippy::too_many_lines, reason = "tables of offences")]
 
+mod offences;
 mod script;
 
 use std::collections::BTreeSet;
@@ -596,6 +597,9 @@ fn exchanges() -> Vec<Offence> {
 
 fn offences() -> Vec<Offence> {
     [
+        offences::numbering(),
+        offences::snacks(),
+        offences::reassignment(),
         framing(),
         numbering(),
         commands(),
@@ -706,7 +710,7 @@ fn an_honest_session_is_not_blamed() {
 }
 
 #[test]
-fn a_lost_response_is_not_the_initiators_fault() {
+fn a_lost_response_is_not_the_initiators_fault_until_it_is_acknowledged() {
     let mut script = Script::plain();
     let filter = PduFilter {
         opcode: Some(opcode::SCSI_RESPONSE),
@@ -721,4 +725,6 @@ fn a_lost_response_is_not_the_initiators_fault() {
     let answer = script.test_unit_ready();
     assert_eq!(answer[0].be32(24), 2, "the lost status used up StatSN 1");
     script.assert_innocent();
+    script.test_unit_ready();
+    assert_eq!(script.rules(), [Rule::ExpStatSnLost]);
 }

@@ -43,6 +43,10 @@ impl Sense {
     pub(crate) const LUN_RESET: Self = Self::new(0x06, 0x29, 0x03);
     /// COMMANDS CLEARED BY ANOTHER INITIATOR.
     pub(crate) const CLEARED: Self = Self::new(0x06, 0x2f, 0x00);
+    /// SOME COMMANDS CLEARED BY ISCSI PROTOCOL EVENT (RFC 7143 §11.14.5).
+    pub(crate) const CLEARED_BY_EVENT: Self = Self::new(0x06, 0x47, 0x7f);
+    /// SNACK rejected (RFC 7143 §11.4.7.2).
+    pub(crate) const SNACK_REJECTED: Self = Self::new(0x0b, 0x11, 0x13);
     /// PROTOCOL SERVICE CRC ERROR (RFC 7143 §11.4.7.2).
     pub(crate) const CRC_ERROR: Self = Self::new(0x0b, 0x47, 0x05);
     /// UNEXPECTED UNSOLICITED DATA (RFC 7143 §11.4.7.2).

@@ -156,9 +156,16 @@ pub(crate) struct Operational {
 }
 
 impl Operational {
+    /// For a further connection: values of the session as they are, those of the connection at their defaults.
     pub(crate) fn continuing(parameters: Parameters) -> Self {
+        let fresh = Parameters::default();
         Self {
-            parameters,
+            parameters: Parameters {
+                header_digest: fresh.header_digest,
+                data_digest: fresh.data_digest,
+                initiator_segment_bytes: fresh.initiator_segment_bytes,
+                ..parameters
+            },
             ..Self::default()
         }
     }
@@ -241,7 +248,11 @@ impl Operational {
             "MaxBurstLength" => self.offered_bursts.1 = number(&pair.value),
             _ => {}
         }
-        let answer = self.result(kind, pair, &config.keys, judge)?;
+        let mut answer = self.result(kind, pair, &config.keys, judge)?;
+        if place.discovery && pair.key == "ErrorRecoveryLevel" && answer != "Reject" {
+            // RFC 7143 §7.4.1.
+            "0".clone_into(&mut answer);
+        }
         let forced = quirks
             .override_values
             .iter()

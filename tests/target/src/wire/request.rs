@@ -15,9 +15,16 @@ pub(crate) struct ScsiCommand {
     pub(crate) expected: u32,
     pub(crate) cmd_sn: u32,
     pub(crate) cdb: [u8; 16],
+    /// Bidirectional Read Expected Data Transfer Length (RFC 7143 §11.2.2.4).
+    pub(crate) bidirectional_read: Option<u32>,
 }
 
 impl ScsiCommand {
+    /// Bytes the initiator takes.
+    pub(crate) fn read_expected(&self) -> u32 {
+        self.bidirectional_read.unwrap_or(self.expected)
+    }
+
     pub(crate) fn parse(header: &Header) -> Self {
         let mut cdb = [0; 16];
         cdb.copy_from_slice(&header[32..48]);
@@ -32,6 +39,7 @@ impl ScsiCommand {
             expected: header.be32(20),
             cmd_sn: header.be32(24),
             cdb,
+            bidirectional_read: None,
         }
     }
 }
@@ -60,6 +68,30 @@ impl DataOut {
     }
 }
 
+/// SNACK Request (RFC 7143 §11.16).
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Snack {
+    pub(crate) kind: u8,
+    pub(crate) lun: u64,
+    pub(crate) itt: u32,
+    pub(crate) ttt: u32,
+    pub(crate) begin: u32,
+    pub(crate) run: u32,
+}
+
+impl Snack {
+    pub(crate) fn parse(header: &Header) -> Self {
+        Self {
+            kind: header[1] & 0x0f,
+            lun: header.be64(8),
+            itt: header.be32(16),
+            ttt: header.be32(20),
+            begin: header.be32(40),
+            run: header.be32(44),
+        }
+    }
+}
+
 /// Task Management Function Request (RFC 7143 §11.5).
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct TaskManagement {
@@ -69,6 +101,8 @@ pub(crate) struct TaskManagement {
     pub(crate) referenced: u32,
     pub(crate) cmd_sn: u32,
     pub(crate) ref_cmd_sn: u32,
+    pub(crate) exp_data_sn: u32,
+    pub(crate) immediate: bool,
 }
 
 impl TaskManagement {
@@ -80,6 +114,8 @@ impl TaskManagement {
             referenced: header.be32(20),
             cmd_sn: header.be32(24),
             ref_cmd_sn: header.be32(32),
+            exp_data_sn: header.be32(36),
+            immediate: header[0] & 0x40 != 0,
         }
     }
 }
