@@ -5,11 +5,14 @@
 //! If the future is dropped while a write is under way, its range is held
 //! ([`crate::fence`]): nobody knows what becomes of it.
 
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use scsi::{
-    Cdb, Command, DataPhase, Incarnation, Lba, LbaRange, MediaAccess, Nexus, Outcome, ScsiAnswer,
-    TaskAttribute,
+    Blocks, Cdb, Command, Completion, DataPhase, Incarnation, Lba, LbaRange, MediaAccess, Nexus,
+    Outcome, Residual, RwOptions, ScsiAnswer, Status, TaskAttribute,
 };
 
 use crate::clock::Clock;
@@ -21,25 +24,117 @@ use crate::select::Io;
 use crate::stats::count;
 use crate::unit::{Pick, Unit};
 
-/// A command, as multipath sees it.
+/// A command, as multipath sees it. Small, because it lives in the future of every I/O.
 #[derive(Debug)]
-pub(crate) struct Request {
-    pub(crate) cdb: Cdb,
-    pub(crate) attribute: TaskAttribute,
-    /// Command priority, 0 for none.
-    pub(crate) priority: u8,
-    pub(crate) timeout: Duration,
-    pub(crate) replay: Replay,
+pub(crate) enum Request {
+    /// READ.
+    Read(LbaRange),
+    /// WRITE.
+    Write(LbaRange),
+    /// SYNCHRONIZE CACHE of the whole unit.
+    Flush,
+    /// Somebody else's.
+    Raw {
+        cdb: Cdb,
+        attribute: TaskAttribute,
+        /// Command priority, 0 for none.
+        priority: u8,
+        timeout: Duration,
+    },
+}
+
+impl Request {
+    /// The command, to be carried in this life of a nexus.
+    fn command<N: Nexus, C: Clock>(
+        &self,
+        unit: &Unit<N, C>,
+        data: DataPhase,
+        life: Incarnation,
+    ) -> Command {
+        let (cdb, attribute, priority, timeout) = match self {
+            Self::Raw {
+                cdb,
+                attribute,
+                priority,
+                timeout,
+            } => (cdb.clone(), *attribute, *priority, *timeout),
+            known @ (Self::Read(_) | Self::Write(_) | Self::Flush) => (
+                known.cdb(),
+                TaskAttribute::Simple,
+                0,
+                unit.config.command_timeout,
+            ),
+        };
+        Command {
+            cdb,
+            data,
+            attribute,
+            priority,
+            timeout,
+            only_in: Some(life),
+        }
+    }
+
+    fn cdb(&self) -> Cdb {
+        let options = RwOptions::default();
+        // Read and Write always say how many, and that fits 32 bits.
+        let blocks = |range: &LbaRange| {
+            let blocks = range.blocks.unwrap_or(0);
+            Blocks(u32::try_from(blocks).unwrap_or(u32::MAX))
+        };
+        match self {
+            Self::Read(range) => Cdb::read(range.first, blocks(range), options),
+            Self::Write(range) => Cdb::write(range.first, blocks(range), options),
+            Self::Flush => Cdb::synchronize_cache(),
+            Self::Raw { cdb, .. } => cdb.clone(),
+        }
+    }
+
+    fn replay(&self) -> Replay {
+        match self {
+            Self::Read(_) | Self::Flush => Replay::Free,
+            Self::Write(_) => Replay::AfterFence,
+            Self::Raw { .. } => Replay::Never {
+                alters: self.alters().is_some(),
+            },
+        }
+    }
+
     /// Blocks it may change.
-    pub(crate) alters: Option<LbaRange>,
-    /// Bytes a good answer has moved; `None`: any number.
-    pub(crate) expected: Option<usize>,
-    /// For errors.
-    pub(crate) lba: Option<u64>,
+    fn alters(&self) -> Option<LbaRange> {
+        match self {
+            Self::Read(_) | Self::Flush => None,
+            Self::Write(range) => Some(*range),
+            Self::Raw { cdb, .. } => altered_range(cdb),
+        }
+    }
+
+    /// The blocks that it reads or writes, as far as that matters for the choice of a path and
+    /// for errors.
+    fn blocks(&self) -> Option<LbaRange> {
+        match self {
+            Self::Read(range) | Self::Write(range) => Some(*range),
+            Self::Flush | Self::Raw { .. } => None,
+        }
+    }
+
+    /// Bytes that a good answer has moved; `None`: any number.
+    fn expected(&self, data: &DataPhase) -> Option<usize> {
+        self.blocks().map(|_| data.len())
+    }
+
+    /// What the choice of a path depends on.
+    fn io(&self, bytes: u64) -> Io {
+        let blocks = self.blocks();
+        Io {
+            blocks: blocks.map(|range| (range.first.0, range.blocks.unwrap_or(0))),
+            bytes,
+        }
+    }
 }
 
 /// Blocks a raw command may change.
-pub(crate) fn altered_range(cdb: &Cdb) -> Option<LbaRange> {
+fn altered_range(cdb: &Cdb) -> Option<LbaRange> {
     match cdb.media_access() {
         MediaAccess::None | MediaAccess::Read(_) | MediaAccess::Flush(_) => None,
         MediaAccess::Write(range) => Some(range),
@@ -51,40 +146,137 @@ pub(crate) fn altered_range(cdb: &Cdb) -> Option<LbaRange> {
     }
 }
 
+/// What comes of an I/O.
+type Ended = (Result<ScsiAnswer, IoError>, DataPhase);
+
 /// Carries `request` through to its end. The data come back in any case.
-pub(crate) async fn run<N: Nexus, C: Clock>(
+///
+/// An I/O that finds a path and ends well passes through this function alone: it reads no clock
+/// and allocates nothing. Whatever else may happen to it is [`carry`]'s business.
+#[expect(
+    clippy::manual_async_fn,
+    reason = "an async fn keeps its arguments twice, and what is kept is moved for every I/O"
+)]
+pub(crate) fn run<N: Nexus, C: Clock>(
+    unit: &Unit<N, C>,
+    request: Request,
+    data: DataPhase,
+) -> impl Future<Output = Ended> + Send {
+    async move {
+        let Some((path, life)) = first_path(unit, &request, &data) else {
+            return carry_on(unit, request, data).await;
+        };
+        let expected = request.expected(&data);
+        let underway = Underway::begin(unit, &request, path, life, &data);
+        let command = request.command(unit, data, life);
+        match path.nexus.execute(command).await {
+            Completion {
+                outcome: Outcome::Answered(answer),
+                data,
+                took,
+                ..
+            } if is_whole(&answer, expected) => {
+                underway.answered_well(took);
+                (Ok(answer), data)
+            }
+            other => carry_further(request, expected, underway, other).await,
+        }
+    }
+}
+
+/// Carries what found no path at once.
+fn carry_on<N: Nexus, C: Clock>(
+    unit: &Unit<N, C>,
+    request: Request,
+    data: DataPhase,
+) -> Pin<Box<dyn Future<Output = Ended> + Send + '_>> {
+    let now = unit.clock.now();
+    let attempt = new_attempt(unit, &request, request.expected(&data), now);
+    Box::pin(carry(unit, request, attempt, None, data, now))
+}
+
+/// Carries what did not go well at once.
+fn carry_further<'a, N: Nexus, C: Clock>(
+    request: Request,
+    expected: Option<usize>,
+    underway: Underway<'a, N, C>,
+    completion: Completion,
+) -> Pin<Box<dyn Future<Output = Ended> + Send + 'a>> {
+    let Underway { unit, path, .. } = underway;
+    let now = unit.clock.now();
+    // What cannot be expressed was just now.
+    let begun = now.checked_sub(completion.took).unwrap_or(now);
+    let mut attempt = new_attempt(unit, &request, expected, begun);
+    attempt.sending(path.id);
+    let (hold, data) = underway.ended(&mut attempt, completion, now);
+    Box::pin(carry(unit, request, attempt, hold, data, now))
+}
+
+fn new_attempt<N: Nexus, C: Clock>(
     unit: &Unit<N, C>,
     request: &Request,
+    expected: Option<usize>,
+    begun: Instant,
+) -> Attempt {
+    Attempt::new(request.replay(), expected, begun, &unit.config)
+        .asymmetric(unit.access.asymmetric())
+}
+
+/// The path for a first attempt, if there is one and nothing is in the way.
+fn first_path<'a, N: Nexus, C: Clock>(
+    unit: &'a Unit<N, C>,
+    request: &Request,
+    data: &DataPhase,
+) -> Option<(&'a Path<N>, Incarnation)> {
+    let alters = request.alters();
+    if alters.is_some_and(|range| unit.holds.in_the_way(range) != Standing::Free) {
+        return None;
+    }
+    unit.first_pick(|| request.io(bytes_of(data)))
+}
+
+fn bytes_of(data: &DataPhase) -> u64 {
+    u64::try_from(data.len()).unwrap_or(u64::MAX)
+}
+
+/// Whether a command ended as it should, so that no rule has to be asked what to do.
+fn is_whole(answer: &ScsiAnswer, expected: Option<usize>) -> bool {
+    answer.status == Status::GOOD
+        && expected.is_none_or(|bytes| {
+            answer.transferred >= bytes && !matches!(answer.residual, Residual::Overflow(_))
+        })
+}
+
+/// Goes on with an I/O as [`Attempt`] says.
+async fn carry<N: Nexus, C: Clock>(
+    unit: &Unit<N, C>,
+    request: Request,
+    mut attempt: Attempt,
+    mut hold: Option<HoldId>,
     mut data: DataPhase,
-) -> (Result<ScsiAnswer, IoError>, DataPhase) {
-    // Read again only after something was waited for: two readings per I/O when all is well.
-    let mut now = unit.clock.now();
-    let mut attempt = Attempt::new(request.replay, request.expected, now, &unit.config)
-        .asymmetric(unit.access.asymmetric());
-    let mut hold = None;
+    mut now: Instant,
+) -> Ended {
     loop {
         // Read before looking at anything, so that no change is missed.
         let seen = unit.changes.version();
         match attempt.step() {
             Step::Done => break,
             Step::Send { stay, avoid } => {
-                let held = request.alters.map(|range| unit.holds.in_the_way(range));
+                let held = request.alters().map(|range| unit.holds.in_the_way(range));
                 if let Some(standing @ (Standing::Held | Standing::Hopeless)) = held {
                     let hopeless = standing == Standing::Hopeless;
                     attempt.range_held(now, hopeless, unit.queueing.patience());
                     continue;
                 }
-                match unit.pick(stay, avoid, io_of(unit, request, &data), now) {
+                match unit.pick(stay, avoid, request.io(bytes_of(&data))) {
                     Pick::Path(path, life) => {
                         note_path(unit, &attempt, path.id);
                         attempt.sending(path.id);
-                        let sending = Sending {
-                            unit,
-                            request,
-                            path: &path,
-                            life,
-                        };
-                        (hold, data) = sending.run(&mut attempt, data, &mut now).await;
+                        let underway = Underway::begin(unit, &request, path, life, &data);
+                        let command = request.command(unit, data, life);
+                        let completion = path.nexus.execute(command).await;
+                        now = unit.clock.now();
+                        (hold, data) = underway.ended(&mut attempt, completion, now);
                     }
                     Pick::OnlyAvoided => attempt.exhausted(now),
                     Pick::Nowhere(every) => {
@@ -114,7 +306,7 @@ pub(crate) async fn run<N: Nexus, C: Clock>(
             }
         }
     }
-    (end(unit, request, attempt), data)
+    (end(unit, &request, attempt), data)
 }
 
 /// Waits from `before` for a change or for `until`; returns what time it is then.
@@ -139,75 +331,100 @@ async fn wait<N: Nexus, C: Clock>(
     now
 }
 
-/// A command about to be sent.
-struct Sending<'a, N: Nexus, C: Clock> {
+/// A command on its way. Dropped before it has ended, a write leaves a hold on its range.
+struct Underway<'a, N: Nexus, C: Clock> {
     unit: &'a Unit<N, C>,
-    request: &'a Request,
     path: &'a Path<N>,
     life: Incarnation,
+    bytes: u64,
+    is_read: bool,
+    /// It reads or writes blocks.
+    is_data: bool,
+    range: Option<LbaRange>,
 }
 
-impl<N: Nexus, C: Clock> Sending<'_, N, C> {
-    /// Sends it once. Returns the hold on its range, if it got lost, and the data. `now` is the
-    /// time before and, on return, after.
-    async fn run(
-        &self,
-        attempt: &mut Attempt,
-        data: DataPhase,
-        now: &mut Instant,
-    ) -> (Option<HoldId>, DataPhase) {
-        let Self {
+impl<'a, N: Nexus, C: Clock> Underway<'a, N, C> {
+    #[inline]
+    fn begin(
+        unit: &'a Unit<N, C>,
+        request: &Request,
+        path: &'a Path<N>,
+        life: Incarnation,
+        data: &DataPhase,
+    ) -> Self {
+        let bytes = bytes_of(data);
+        path.enter(bytes);
+        Self {
             unit,
-            request,
             path,
             life,
-        } = *self;
-        let started = *now;
-        let bytes = u64::try_from(data.len()).unwrap_or(u64::MAX);
-        let is_read = matches!(data, DataPhase::Read(_));
-        let in_flight = path.enter(bytes);
-        let mut underway = Underway {
-            unit,
-            path: path.id,
-            life,
-            range: request.alters,
-        };
-        let command = Command {
-            cdb: request.cdb.clone(),
-            data,
-            attribute: request.attribute,
-            priority: request.priority,
-            timeout: request.timeout,
-            only_in: Some(life),
-        };
-        let completion = path.nexus.execute(command).await;
-        *now = unit.clock.now();
-        drop(in_flight);
-        tally(path, &completion.outcome, is_read, bytes);
-        path.counters
-            .latency(now.saturating_duration_since(started));
-        if request.lba.is_some() && is_good(&completion.outcome) && unit.selector.learns() {
-            unit.selector.learn(&path.history, started, *now);
+            bytes,
+            is_read: matches!(data, DataPhase::Read(_)),
+            is_data: request.blocks().is_some(),
+            range: request.alters(),
         }
-        let range = underway.range.take();
-        let carried_in = completion.incarnation;
-        let (of_trouble, of_hold) = self.lives(&completion.outcome, carried_in);
-        let aftermath = attempt.completed(*now, path.id, completion.outcome);
+    }
+
+    /// It has ended with status GOOD.
+    fn answered_well(mut self, took: Duration) {
+        self.range = None;
+        self.good(took);
+    }
+
+    fn good(&self, took: Duration) {
+        let counters = &self.path.counters;
+        counters.ended(self.is_read, took);
+        counters.bytes.fetch_add(self.bytes, Ordering::Relaxed);
+        let selector = &self.unit.selector;
+        if self.is_data && selector.learns() {
+            let now = self.unit.clock.now();
+            let started = now.checked_sub(took).unwrap_or(now);
+            selector.learn(&self.path.history, started, now);
+        }
+    }
+
+    /// It has ended somehow. Returns the hold on its range, if it got lost, and the data.
+    fn ended(
+        mut self,
+        attempt: &mut Attempt,
+        completion: Completion,
+        now: Instant,
+    ) -> (Option<HoldId>, DataPhase) {
+        let Completion {
+            outcome,
+            data,
+            incarnation,
+            took,
+        } = completion;
+        self.tally(&outcome, took);
+        let range = self.range.take();
+        let (of_trouble, of_hold) = self.lives(&outcome, incarnation);
+        let aftermath = attempt.completed(now, self.path.id, outcome);
         // The range before the report: once the path is known to be bad, no write slips in.
         let hold = range.filter(|_| aftermath.hold).map(|range| {
-            let holds = &unit.holds;
-            holds.hold(range, path.id, of_hold, Cause::Lost, *now)
+            let holds = &self.unit.holds;
+            holds.hold(range, self.path.id, of_hold, Cause::Lost, now)
         });
         if let Some(note) = aftermath.note {
-            unit.heard(path, note);
+            self.unit.heard(self.path, note);
         }
         if let Some(trouble) = aftermath.trouble {
-            path.report(Report {
+            self.path.report(Report {
                 incarnation: of_trouble,
                 trouble,
             });
         }
-        (hold, completion.data)
+        (hold, data)
+    }
+
+    fn tally(&self, outcome: &Outcome, took: Duration) {
+        let counters = &self.path.counters;
+        match outcome {
+            Outcome::Answered(answer) if answer.status == Status::GOOD => return self.good(took),
+            Outcome::Answered(_) => count(&counters.device_errors),
+            Outcome::Failed(_) => count(&counters.transport_errors),
+        }
+        counters.ended(self.is_read, took);
     }
 
     /// The lives of the nexus that trouble and a hold are to be ascribed to. An unanswered
@@ -221,56 +438,14 @@ impl<N: Nexus, C: Clock> Sending<'_, N, C> {
     }
 }
 
-/// A write being carried; dropped while it is, its range is held.
-struct Underway<'a, N: Nexus, C: Clock> {
-    unit: &'a Unit<N, C>,
-    path: PathId,
-    life: Incarnation,
-    range: Option<LbaRange>,
-}
-
 impl<N: Nexus, C: Clock> Drop for Underway<'_, N, C> {
     fn drop(&mut self) {
+        self.path.leave(self.bytes);
         if let Some(range) = self.range.take() {
             let now = self.unit.clock.now();
             let holds = &self.unit.holds;
-            holds.hold(range, self.path, self.life, Cause::Dropped, now);
+            holds.hold(range, self.path.id, self.life, Cause::Dropped, now);
         }
-    }
-}
-
-/// What the choice of a path depends on.
-fn io_of<N: Nexus, C: Clock>(unit: &Unit<N, C>, request: &Request, data: &DataPhase) -> Io {
-    let bytes = u64::try_from(data.len()).unwrap_or(u64::MAX);
-    let blocks = bytes
-        .checked_div(unit.profile.block_bytes.into())
-        .unwrap_or(0);
-    Io {
-        blocks: request.lba.map(|lba| (lba, blocks)),
-        bytes,
-    }
-}
-
-fn is_good(outcome: &Outcome) -> bool {
-    matches!(outcome, Outcome::Answered(answer) if answer.status == scsi::Status::GOOD)
-}
-
-fn tally<N>(path: &Path<N>, outcome: &Outcome, is_read: bool, bytes: u64) {
-    let counters = &path.counters;
-    count(&counters.ios);
-    count(if is_read {
-        &counters.reads
-    } else {
-        &counters.writes
-    });
-    match outcome {
-        Outcome::Answered(answer) if answer.status == scsi::Status::GOOD => {
-            counters
-                .bytes
-                .fetch_add(bytes, std::sync::atomic::Ordering::Relaxed);
-        }
-        Outcome::Answered(_) => count(&counters.device_errors),
-        Outcome::Failed(_) => count(&counters.transport_errors),
     }
 }
 
@@ -296,7 +471,7 @@ fn end<N: Nexus, C: Clock>(
     attempt: Attempt,
 ) -> Result<ScsiAnswer, IoError> {
     attempt.finish().map_err(|mut error| {
-        error.lba = request.lba;
+        error.lba = request.blocks().map(|range| range.first.0);
         let table = unit.table.load();
         let entry = error.path.and_then(|path| table.get(path));
         error.label = entry.map(|entry| std::sync::Arc::clone(&entry.path.label));

@@ -11,8 +11,7 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use scsi::{
-    Blocks, Bytes, Cdb, Command, DataPhase, Incarnation, IoBuf, Lba, LbaRange, Nexus, NexusState,
-    RwOptions, ScsiAnswer, TaskAttribute,
+    Bytes, Command, DataPhase, Incarnation, IoBuf, Lba, LbaRange, Nexus, NexusState, ScsiAnswer,
 };
 
 use crate::access;
@@ -25,11 +24,10 @@ use crate::event::EventReceiver;
 use crate::identity::{LuIdentity, Profile};
 use crate::path::{MAX_PATHS, Path, PathId, PathSpec, PathState};
 use crate::probe::{Probe, is_block_device};
-use crate::retry::Replay;
 use crate::runtime::Maintenance;
 use crate::split::{merge, run_pieces};
 use crate::topology::{Entry, Topology, groups};
-use crate::unit::Unit;
+use crate::unit::{Begun, Unit};
 
 /// Size and limits of a logical unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -195,7 +193,7 @@ impl<N: Nexus, C: Clock> LogicalUnit<N, C> {
     #[must_use]
     pub fn geometry(&self) -> Geometry {
         let unit = self.unit();
-        let max_transfer_bytes = unit.table.load().max_transfer_bytes;
+        let max_transfer_bytes = unit.max_transfer_bytes();
         Geometry::of(&unit.profile, max_transfer_bytes, unit.read_only())
     }
 
@@ -211,13 +209,8 @@ impl<N: Nexus, C: Clock> LogicalUnit<N, C> {
     /// # Errors
     /// See [`IoErrorKind`].
     pub async fn read_at(&self, offset: u64, buf: IoBuf) -> (Result<(), IoError>, IoBuf) {
-        let unit = self.unit();
-        let checked = unit.begin().and_then(|begun| {
-            let lba = self.check(offset, buf.len())?;
-            Ok((begun, lba))
-        });
-        let (_begun, lba) = match checked {
-            Ok(checked) => checked,
+        let (_begun, lba) = match self.admit(offset, buf.len()) {
+            Ok(admitted) => admitted,
             Err(error) => return (Err(error), buf),
         };
         if buf.is_empty() {
@@ -234,10 +227,8 @@ impl<N: Nexus, C: Clock> LogicalUnit<N, C> {
     /// # Errors
     /// See [`IoErrorKind`]; [`IoError::outcome`] tells whether the data may have been written.
     pub async fn write_at(&self, offset: u64, data: Bytes) -> Result<(), IoError> {
-        let unit = self.unit();
-        let _begun = unit.begin()?;
-        let lba = self.check(offset, data.len())?;
-        if unit.read_only() {
+        let (_begun, lba) = self.admit(offset, data.len())?;
+        if self.unit().read_only() {
             return Err(IoError::at(IoErrorKind::ReadOnly, lba));
         }
         if data.is_empty() {
@@ -258,17 +249,7 @@ impl<N: Nexus, C: Clock> LogicalUnit<N, C> {
     pub async fn flush(&self) -> Result<(), IoError> {
         let unit = self.unit();
         let _begun = unit.begin()?;
-        let request = Request {
-            cdb: Cdb::synchronize_cache(),
-            attribute: TaskAttribute::Simple,
-            priority: 0,
-            timeout: unit.config.command_timeout,
-            replay: Replay::Free,
-            alters: None,
-            expected: None,
-            lba: None,
-        };
-        match block::run(unit, &request, DataPhase::None).await.0 {
+        match block::run(unit, Request::Flush, DataPhase::None).await.0 {
             Err(error) if !is_unknown_command(&error.sense) => Err(error),
             Ok(_) | Err(_) => unit.deferred_error(),
         }
@@ -288,20 +269,13 @@ impl<N: Nexus, C: Clock> LogicalUnit<N, C> {
             Ok(begun) => begun,
             Err(error) => return (Err(error), command.data),
         };
-        let alters = block::altered_range(&command.cdb);
-        let request = Request {
-            replay: Replay::Never {
-                alters: alters.is_some(),
-            },
+        let request = Request::Raw {
             cdb: command.cdb,
             attribute: command.attribute,
             priority: command.priority,
             timeout: command.timeout,
-            alters,
-            expected: None,
-            lba: None,
         };
-        block::run(unit, &request, command.data).await
+        block::run(unit, request, command.data).await
     }
 
     /// Paths, states and counters at this moment.
@@ -371,48 +345,45 @@ impl<N: Nexus, C: Clock> LogicalUnit<N, C> {
         self.unit().closing()
     }
 
+    /// Lets an I/O begin; returns its first block.
+    fn admit(&self, offset: u64, len: usize) -> Result<(Begun<'_, N, C>, u64), IoError> {
+        let begun = self.unit().begin()?;
+        Ok((begun, self.check(offset, len)?))
+    }
+
     /// The first block of an I/O, if the unit has what is asked for.
     fn check(&self, offset: u64, len: usize) -> Result<u64, IoError> {
-        let profile = &self.unit().profile;
-        let block_bytes = u64::from(profile.block_bytes);
+        let unit = self.unit();
         let len = u64::try_from(len).unwrap_or(u64::MAX);
-        let whole = |value: u64| value.checked_rem(block_bytes) == Some(0);
-        if !whole(offset) || !whole(len) {
+        let (Some(lba), Some(blocks)) = (unit.whole_blocks(offset), unit.whole_blocks(len)) else {
             return Err(IoError::local(IoErrorKind::Misaligned));
-        }
-        let lba = offset.checked_div(block_bytes).unwrap_or(0);
-        let blocks = len.checked_div(block_bytes).unwrap_or(0);
+        };
         match lba.checked_add(blocks) {
-            Some(end) if end <= profile.blocks => Ok(lba),
+            Some(end) if end <= unit.profile.blocks => Ok(lba),
             _ => Err(IoError::at(IoErrorKind::OutOfRange, lba)),
         }
     }
 
     fn piece_bytes(&self) -> usize {
-        usize::try_from(self.unit().table.load().max_transfer_bytes).unwrap_or(usize::MAX)
+        usize::try_from(self.unit().max_transfer_bytes()).unwrap_or(usize::MAX)
     }
 
     /// Blocks in a buffer; the length was checked.
-    fn blocks(&self, len: usize) -> u32 {
-        let block_bytes = usize::try_from(self.unit().profile.block_bytes).unwrap_or(usize::MAX);
-        let blocks = len.checked_div(block_bytes).unwrap_or(0);
-        u32::try_from(blocks).unwrap_or(u32::MAX)
+    fn blocks(&self, len: usize) -> u64 {
+        let len = u64::try_from(len).unwrap_or(u64::MAX);
+        self.unit().whole_blocks(len).unwrap_or(0)
+    }
+
+    fn range(&self, lba: u64, len: usize) -> LbaRange {
+        LbaRange {
+            first: Lba(lba),
+            blocks: Some(self.blocks(len)),
+        }
     }
 
     async fn read_piece(&self, lba: u64, buf: IoBuf) -> (Result<(), IoError>, IoBuf) {
-        let unit = self.unit();
-        let blocks = Blocks(self.blocks(buf.len()));
-        let request = Request {
-            cdb: Cdb::read(Lba(lba), blocks, RwOptions::default()),
-            attribute: TaskAttribute::Simple,
-            priority: 0,
-            timeout: unit.config.command_timeout,
-            replay: Replay::Free,
-            alters: None,
-            expected: Some(buf.len()),
-            lba: Some(lba),
-        };
-        let (result, data) = block::run(unit, &request, DataPhase::Read(buf)).await;
+        let request = Request::Read(self.range(lba, buf.len()));
+        let (result, data) = block::run(self.unit(), request, DataPhase::Read(buf)).await;
         let buf = match data {
             DataPhase::Read(buf) => buf,
             // A nexus that breaks its word; the caller gets what there is.
@@ -422,22 +393,8 @@ impl<N: Nexus, C: Clock> LogicalUnit<N, C> {
     }
 
     async fn write_piece(&self, lba: u64, data: Bytes) -> Result<(), IoError> {
-        let unit = self.unit();
-        let blocks = self.blocks(data.len());
-        let request = Request {
-            cdb: Cdb::write(Lba(lba), Blocks(blocks), RwOptions::default()),
-            attribute: TaskAttribute::Simple,
-            priority: 0,
-            timeout: unit.config.command_timeout,
-            replay: Replay::AfterFence,
-            alters: Some(LbaRange {
-                first: Lba(lba),
-                blocks: Some(blocks.into()),
-            }),
-            expected: Some(data.len()),
-            lba: Some(lba),
-        };
-        let (result, _) = block::run(unit, &request, DataPhase::Write(data)).await;
+        let request = Request::Write(self.range(lba, data.len()));
+        let (result, _) = block::run(self.unit(), request, DataPhase::Write(data)).await;
         result.map(|_| ())
     }
 
@@ -457,7 +414,7 @@ impl<N: Nexus, C: Clock> LogicalUnit<N, C> {
             let tail = rest.split_off(piece);
             let head = std::mem::replace(&mut rest, tail);
             let lba = next;
-            next = next.saturating_add(self.blocks(head.len()).into());
+            next = next.saturating_add(self.blocks(head.len()));
             Some(self.read_piece(lba, head))
         })
         .await;
@@ -483,7 +440,7 @@ impl<N: Nexus, C: Clock> LogicalUnit<N, C> {
             }
             let head = rest.split_to(piece.min(rest.len()));
             let lba = next;
-            next = next.saturating_add(self.blocks(head.len()).into());
+            next = next.saturating_add(self.blocks(head.len()));
             Some(async move { (self.write_piece(lba, head).await, ()) })
         })
         .await;

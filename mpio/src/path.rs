@@ -6,7 +6,7 @@
 //! while a report is waiting to be read, so a sign of trouble cannot be overtaken.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use scsi::{Incarnation, Nexus};
@@ -213,8 +213,8 @@ pub(crate) struct Path<N> {
     port: Mutex<TargetPort>,
     /// The verified incarnation; 0: shut.
     gate: AtomicU64,
-    in_flight: AtomicU32,
-    in_flight_bytes: AtomicU64,
+    /// Commands under way and their bytes in one word, see [`load_of`].
+    load: AtomicU64,
     reports: Mutex<Option<Report>>,
     /// Raised with each report.
     pub(crate) attention: Signal,
@@ -237,8 +237,7 @@ impl<N: Nexus> Path<N> {
             settings: AtomicU64::new(spec.settings.pack()),
             port: Mutex::default(),
             gate: AtomicU64::new(0),
-            in_flight: AtomicU32::new(0),
-            in_flight_bytes: AtomicU64::new(0),
+            load: AtomicU64::new(0),
             reports: Mutex::new(None),
             attention: Signal::default(),
         }
@@ -293,10 +292,9 @@ impl<N> Path<N> {
 
     /// Commands and bytes under way.
     pub(crate) fn load(&self) -> (u32, u64) {
-        (
-            self.in_flight.load(Ordering::Relaxed),
-            self.in_flight_bytes.load(Ordering::Relaxed),
-        )
+        let load = self.load.load(Ordering::Relaxed);
+        let count = u32::try_from(load >> LOAD_BYTES_BITS).unwrap_or(u32::MAX);
+        (count, load & (ONE_COMMAND - 1))
     }
 
     pub(crate) fn settings(&self) -> PathSettings {
@@ -316,28 +314,25 @@ impl<N> Path<N> {
         std::mem::replace(&mut *lock(&self.port), port) != port
     }
 
-    /// Counts a command as under way until the value returned is dropped.
-    pub(crate) fn enter(&self, bytes: u64) -> InFlight<'_, N> {
-        self.in_flight.fetch_add(1, Ordering::Relaxed);
-        self.in_flight_bytes.fetch_add(bytes, Ordering::Relaxed);
-        InFlight { path: self, bytes }
+    /// A command with so many bytes of data is under way from now on.
+    pub(crate) fn enter(&self, bytes: u64) {
+        self.load.fetch_add(load_of(bytes), Ordering::Relaxed);
+    }
+
+    /// It is no longer.
+    pub(crate) fn leave(&self, bytes: u64) {
+        self.load.fetch_sub(load_of(bytes), Ordering::Relaxed);
     }
 }
 
-/// A command under way on a path.
-#[derive(Debug)]
-pub(crate) struct InFlight<'a, N> {
-    path: &'a Path<N>,
-    bytes: u64,
-}
+/// Bits for the bytes under way: 4 TiB, which leaves 22 bits for the commands.
+const LOAD_BYTES_BITS: u32 = 42;
+const ONE_COMMAND: u64 = 1 << LOAD_BYTES_BITS;
 
-impl<N> Drop for InFlight<'_, N> {
-    fn drop(&mut self) {
-        self.path.in_flight.fetch_sub(1, Ordering::Relaxed);
-        self.path
-            .in_flight_bytes
-            .fetch_sub(self.bytes, Ordering::Relaxed);
-    }
+/// One command of so many bytes. Should so much ever be under way that bytes carry over into
+/// commands, the load looks wrong until it has shrunk, and is right again then.
+fn load_of(bytes: u64) -> u64 {
+    ONE_COMMAND + bytes.min(u32::MAX.into())
 }
 
 #[cfg(test)]
@@ -425,6 +420,20 @@ mod tests {
         assert_eq!(path.settings(), PathSettings::default());
         path.set_settings(all);
         assert_eq!(path.settings(), all);
+    }
+
+    #[test]
+    fn commands_and_bytes_under_way_come_and_go_together() {
+        let path = path();
+        path.enter(4096);
+        path.enter(0);
+        path.enter(u64::MAX);
+        assert_eq!(path.load(), (3, 4096 + u64::from(u32::MAX)));
+        path.leave(4096);
+        path.leave(u64::MAX);
+        assert_eq!(path.load(), (1, 0));
+        path.leave(0);
+        assert_eq!(path.load(), (0, 0));
     }
 
     #[test]

@@ -41,12 +41,12 @@ pub struct PathStats {
     pub latency_histogram: [u64; LATENCY_BUCKETS],
 }
 
-/// The counters behind [`PathStats`].
+/// The counters behind [`PathStats`]. What every I/O counts is kept to a minimum; the rest is
+/// derived by the few who ask.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
-    pub(crate) reads: AtomicU64,
-    pub(crate) writes: AtomicU64,
-    pub(crate) ios: AtomicU64,
+    reads: Histogram,
+    writes: Histogram,
     pub(crate) bytes: AtomicU64,
     pub(crate) device_errors: AtomicU64,
     pub(crate) transport_errors: AtomicU64,
@@ -56,8 +56,10 @@ pub(crate) struct Counters {
     pub(crate) fence_held_us: AtomicU64,
     latency_sum_us: AtomicU64,
     latency_max_us: AtomicU64,
-    latency: [AtomicU64; LATENCY_BUCKETS],
 }
+
+/// Commands by latency, see [`LATENCY_BUCKETS`].
+type Histogram = [AtomicU64; LATENCY_BUCKETS];
 
 /// Adds one.
 pub(crate) fn count(counter: &AtomicU64) {
@@ -70,8 +72,8 @@ pub(crate) fn micros(time: Duration) -> u64 {
 }
 
 impl Counters {
-    /// Takes the latency of one command.
-    pub(crate) fn latency(&self, time: Duration) {
+    /// Takes one command, and how long it took.
+    pub(crate) fn ended(&self, is_read: bool, time: Duration) {
         let us = micros(time);
         self.latency_sum_us.fetch_add(us, Ordering::Relaxed);
         // Looking is much cheaper than exchanging, and a new longest one is rare.
@@ -79,7 +81,8 @@ impl Counters {
             self.latency_max_us.fetch_max(us, Ordering::Relaxed);
         }
         let bucket = usize::try_from(u64::BITS - us.leading_zeros()).unwrap_or(LATENCY_BUCKETS);
-        if let Some(bucket) = self.latency.get(bucket.min(LATENCY_BUCKETS - 1)) {
+        let histogram = if is_read { &self.reads } else { &self.writes };
+        if let Some(bucket) = histogram.get(bucket.min(LATENCY_BUCKETS - 1)) {
             count(bucket);
         }
     }
@@ -88,13 +91,20 @@ impl Counters {
     pub(crate) fn snapshot(&self) -> PathStats {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let mut latency_histogram = [0; LATENCY_BUCKETS];
-        for (to, from) in latency_histogram.iter_mut().zip(&self.latency) {
-            *to = get(from);
+        let (mut reads, mut writes) = (0, 0);
+        for (to, (read, write)) in latency_histogram
+            .iter_mut()
+            .zip(self.reads.iter().zip(&self.writes))
+        {
+            let (read, write) = (get(read), get(write));
+            reads += read;
+            writes += write;
+            *to = read + write;
         }
         PathStats {
-            ios: get(&self.ios),
-            reads: get(&self.reads),
-            writes: get(&self.writes),
+            ios: reads + writes,
+            reads,
+            writes,
             bytes: get(&self.bytes),
             device_errors: get(&self.device_errors),
             transport_errors: get(&self.transport_errors),
@@ -116,10 +126,18 @@ mod tests {
     #[test]
     fn latencies_fall_into_their_bucket() {
         let counters = Counters::default();
-        for us in [0, 1, 2, 3, 100, u64::MAX] {
-            counters.latency(Duration::from_micros(us));
+        for (us, is_read) in [
+            (0, true),
+            (1, false),
+            (2, true),
+            (3, false),
+            (100, false),
+            (u64::MAX, false),
+        ] {
+            counters.ended(is_read, Duration::from_micros(us));
         }
         let stats = counters.snapshot();
+        assert_eq!((stats.ios, stats.reads, stats.writes), (6, 2, 4));
         assert_eq!(stats.latency_histogram[0], 1);
         assert_eq!(stats.latency_histogram[1], 1);
         assert_eq!(stats.latency_histogram[2], 2);

@@ -602,6 +602,7 @@ impl Drop for Busy<'_> {
 
 impl Nexus for FakeNexus {
     async fn execute(&self, mut command: Command) -> Completion {
+        let started = self.0.clock.now();
         let opcode = command.cdb.operation_code();
         let is_data = !matches!(command.cdb.media_access(), MediaAccess::None);
         let (state, fate) = self.set(|inner| {
@@ -644,6 +645,7 @@ impl Nexus for FakeNexus {
             outcome,
             data: command.data,
             incarnation: life,
+            took: self.0.clock.now() - started,
         }
     }
 

@@ -161,6 +161,14 @@ impl<N: Nexus> Table<N> {
         self.entries.get(usize::from(id.0))
     }
 
+    /// The one path that I/O uses, when there is no choice to be made.
+    pub(crate) fn sole(&self) -> Option<PathId> {
+        match self.ranks.first().map(Vec::as_slice) {
+            Some(&[index]) => self.entries.get(index).map(|entry| entry.path.id),
+            _ => None,
+        }
+    }
+
     /// Whether every path that is left says that there is no such unit. One that says nothing may
     /// know better.
     pub(crate) fn is_gone(&self) -> bool {

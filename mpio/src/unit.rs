@@ -3,8 +3,8 @@
 //! Lock-free where every I/O passes: the table of paths, the policy, the counters. Locks only on
 //! the way of trouble.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
@@ -29,6 +29,9 @@ use crate::signal::{Signal, lock, race};
 use crate::supervisor::PAUSE_MIN;
 use crate::topology::{Entry, Table};
 
+/// [`Unit::sole`]: none, or more than one.
+const NO_SOLE: u8 = u8::MAX;
+
 /// A logical unit, shared by its users and its keepers.
 #[derive(Debug)]
 pub(crate) struct Unit<N, C> {
@@ -37,6 +40,13 @@ pub(crate) struct Unit<N, C> {
     /// What every path must show.
     pub(crate) profile: Profile,
     pub(crate) table: ArcSwap<Table<N>>,
+    /// Every path there ever was, by its id; none is ever taken away. A reference to one costs
+    /// nothing, in contrast to one out of the table.
+    paths: Box<[OnceLock<Arc<Path<N>>>]>,
+    /// What [`Table::sole`] says.
+    sole: AtomicU8,
+    /// What the table says, in bytes.
+    max_transfer_bytes: AtomicU64,
     /// Raised whenever I/O that waits should look again.
     pub(crate) changes: Signal,
     pub(crate) holds: Holds,
@@ -63,9 +73,9 @@ pub(crate) struct Unit<N, C> {
 
 /// Where an I/O can go.
 #[derive(Debug)]
-pub(crate) enum Pick<N> {
+pub(crate) enum Pick<'a, N> {
     /// On this path, in this life of it.
-    Path(Arc<Path<N>>, Incarnation),
+    Path(&'a Path<N>, Incarnation),
     /// Only on paths it wanted to avoid.
     OnlyAvoided,
     /// Nowhere; these are all paths.
@@ -88,7 +98,7 @@ impl<N: Nexus, C: Clock> Unit<N, C> {
             config.probe_interval.max(PAUSE_MIN),
             config.probe_interval_max.max(PAUSE_MIN),
         );
-        Self {
+        let unit = Self {
             access: SharedAccess::new(Watch::new(profile.tpgs, intervals, now)),
             clock,
             read_only: AtomicBool::new(profile.read_only),
@@ -108,26 +118,74 @@ impl<N: Nexus, C: Clock> Unit<N, C> {
             chooser: Mutex::new(chooser),
             queueing,
             gone: AtomicBool::new(false),
+            paths: (0..MAX_PATHS).map(|_| OnceLock::new()).collect(),
+            sole: AtomicU8::new(NO_SOLE),
+            max_transfer_bytes: AtomicU64::new(0),
+        };
+        unit.sum_up(&unit.table.load());
+        unit
+    }
+
+    /// Makes known what a new table says in sum, for those who look for each I/O.
+    fn sum_up(&self, table: &Table<N>) {
+        for entry in &table.entries {
+            if let Some(place) = self.paths.get(usize::from(entry.path.id.0)) {
+                place.get_or_init(|| Arc::clone(&entry.path));
+            }
+        }
+        self.max_transfer_bytes
+            .store(table.max_transfer_bytes, Ordering::Relaxed);
+        let sole = table.sole().map_or(NO_SOLE, |id| id.0);
+        self.sole.store(sole, Ordering::Release);
+    }
+
+    fn path(&self, id: PathId) -> Option<&Path<N>> {
+        Some(self.paths.get(usize::from(id.0))?.get()?)
+    }
+
+    /// Bytes that one command may carry on every path.
+    pub(crate) fn max_transfer_bytes(&self) -> u64 {
+        self.max_transfer_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Bytes as blocks; `None` when they are not whole ones.
+    pub(crate) fn whole_blocks(&self, bytes: u64) -> Option<u64> {
+        let block_bytes = u64::from(self.profile.block_bytes);
+        if block_bytes.is_power_of_two() {
+            // The usual case, without dividing.
+            let rest = bytes & (block_bytes - 1);
+            return (rest == 0).then(|| bytes >> block_bytes.trailing_zeros());
+        }
+        let blocks = bytes.checked_div(block_bytes)?;
+        (bytes.checked_rem(block_bytes) == Some(0)).then_some(blocks)
+    }
+
+    /// A path for an I/O that was not sent before, if there is one at once.
+    #[inline]
+    pub(crate) fn first_pick(&self, io: impl FnOnce() -> Io) -> Option<(&Path<N>, Incarnation)> {
+        let sole = PathId(self.sole.load(Ordering::Acquire));
+        if let Some(path) = self.path(sole) {
+            let life = path.gate()?;
+            self.selector.chose(sole);
+            return Some((path, life));
+        }
+        match self.pick(None, PathSet::default(), io()) {
+            Pick::Path(path, life) => Some((path, life)),
+            Pick::OnlyAvoided | Pick::Nowhere(_) | Pick::Gone | Pick::Never => None,
         }
     }
 
     /// Chooses a path.
-    pub(crate) fn pick(
-        &self,
-        stay: Option<PathId>,
-        avoid: PathSet,
-        io: Io,
-        now: Instant,
-    ) -> Pick<N> {
-        let table = self.table.load();
-        if let Some(entry) = stay.and_then(|id| table.get(id))
-            && let Some(life) = entry.path.gate()
+    pub(crate) fn pick(&self, stay: Option<PathId>, avoid: PathSet, io: Io) -> Pick<'_, N> {
+        if let Some(path) = stay.and_then(|id| self.path(id))
+            && let Some(life) = path.gate()
         {
-            return Pick::Path(Arc::clone(&entry.path), life);
+            return Pick::Path(path, life);
         }
+        let table = self.table.load();
         // A gate may shut between the look and the choice; then another path is chosen.
         for _ in 0..MAX_PATHS {
-            match self.pick_once(&table, avoid, io, now) {
+            match self.pick_once(&table, avoid, io) {
                 Some(pick) => return pick,
                 None => std::hint::spin_loop(),
             }
@@ -136,7 +194,7 @@ impl<N: Nexus, C: Clock> Unit<N, C> {
     }
 
     /// `None`: the chosen path's gate had just been shut.
-    fn pick_once(&self, table: &Table<N>, avoid: PathSet, io: Io, now: Instant) -> Option<Pick<N>> {
+    fn pick_once(&self, table: &Table<N>, avoid: PathSet, io: Io) -> Option<Pick<'_, N>> {
         let mut avoided = false;
         let mut shut = false;
         for rank in &table.ranks {
@@ -159,7 +217,7 @@ impl<N: Nexus, C: Clock> Unit<N, C> {
                 });
             }
             shut |= !views.is_empty();
-            if let Some(pick) = self.choose(table, &views, io, now) {
+            if let Some(pick) = self.choose(&views, io) {
                 return Some(pick);
             }
         }
@@ -181,17 +239,11 @@ impl<N: Nexus, C: Clock> Unit<N, C> {
         })
     }
 
-    fn choose(
-        &self,
-        table: &Table<N>,
-        views: &[PathView],
-        io: Io,
-        now: Instant,
-    ) -> Option<Pick<N>> {
-        let view = views.get(self.selector.choose(views, io, now)?)?;
-        let entry = table.get(view.id)?;
-        let life = entry.path.gate()?;
-        Some(Pick::Path(Arc::clone(&entry.path), life))
+    fn choose(&self, views: &[PathView], io: Io) -> Option<Pick<'_, N>> {
+        let index = self.selector.choose(views, io, || self.clock.now())?;
+        let path = self.path(views.get(index)?.id)?;
+        let life = path.gate()?;
+        Some(Pick::Path(path, life))
     }
 
     pub(crate) fn policy(&self) -> LoadBalancePolicy {
@@ -300,7 +352,9 @@ impl<N: Nexus, C: Clock> Unit<N, C> {
             let switch = chooser.look(now, &candidates(&entries));
             let (block_bytes, limit) = (self.profile.block_bytes, unit_limit(&self.profile));
             let table = Table::new(entries, block_bytes, limit, chooser.priority());
-            self.table.store(Arc::new(table));
+            let table = Arc::new(table);
+            self.table.store(Arc::clone(&table));
+            self.sum_up(&table);
             switch
         };
         if let Some(switch) = switch {

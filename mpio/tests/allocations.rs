@@ -41,6 +41,7 @@ impl Nexus for Instantly {
             outcome: Outcome::Answered(ScsiAnswer::good(len)),
             data: command.data,
             incarnation: LIFE,
+            took: Duration::ZERO,
         }
     }
 

@@ -93,6 +93,9 @@ pub struct Completion {
     pub data: DataPhase,
     /// Which life of the nexus carried the command (or would have).
     pub incarnation: Incarnation,
+    /// From [`Nexus::execute`] to the answer, or to the end without one. A transport reads the
+    /// clock anyway for its time limits; multipath then need not do it again for every I/O.
+    pub took: Duration,
 }
 
 /// Whether there was an answer.

@@ -183,6 +183,7 @@ pub struct SimNexus(pub Arc<Shared>);
 impl Nexus for SimNexus {
     async fn execute(&self, command: Command) -> Completion {
         let shared = &*self.0;
+        let started = shared.clock.now();
         Slot {
             shared,
             ticket: None,
@@ -213,7 +214,10 @@ impl Nexus for SimNexus {
             let what = format!("{}: lent {lent:?}, got back {back:?}", shared.label);
             shared.core().spoiled.push(what);
         }
-        completion
+        Completion {
+            took: shared.clock.now() - started,
+            ..completion
+        }
     }
 
     async fn fence(&self, incarnation: Incarnation, budget: Duration) -> Result<(), FenceError> {

@@ -61,6 +61,7 @@ impl Nexus for Scripted {
             outcome,
             data: DataPhase::Read(buf),
             incarnation: Incarnation(1),
+            took: Duration::ZERO,
         }
     }
 

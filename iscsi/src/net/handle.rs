@@ -259,8 +259,10 @@ impl LunNexus {
 }
 
 impl Nexus for LunNexus {
+    #[expect(clippy::disallowed_methods, reason = "drivers read the clock")]
     async fn execute(&self, command: Command) -> Completion {
         let shared = self.shared();
+        let started = Instant::now();
         // Trying first is cheaper, and never gets before those who wait. Waiting fails only when
         // closed, which this semaphore never is.
         if let Ok(permit) = shared.slots.try_acquire() {
@@ -268,13 +270,17 @@ impl Nexus for LunNexus {
         } else if let Ok(permit) = shared.slots.acquire().await {
             permit.forget();
         }
-        Submitted {
+        let completion = Submitted {
             shared,
             lun: self.lun,
             command: Some(command),
             key: None,
         }
-        .await
+        .await;
+        Completion {
+            took: started.elapsed(),
+            ..completion
+        }
     }
 
     async fn fence(&self, incarnation: Incarnation, budget: Duration) -> Result<(), FenceError> {

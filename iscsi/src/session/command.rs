@@ -1,7 +1,7 @@
 //! Commands on their way in: submitting, sending, picking up, giving up (RFC 7143 §11.3).
 
 use std::task::{Poll, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use scsi::{
@@ -87,6 +87,7 @@ impl Session {
                 outcome: not_sent(DeliveryErrorKind::Down),
                 data: DataPhase::None,
                 incarnation,
+                took: Duration::ZERO,
             });
         };
         self.pending.push_back(key);
@@ -102,6 +103,7 @@ impl Session {
             outcome: not_sent(kind),
             data: command.data,
             incarnation: self.lives.newest(),
+            took: Duration::ZERO,
         }
     }
 
@@ -135,6 +137,7 @@ impl Session {
             outcome,
             data,
             incarnation,
+            took: Duration::ZERO,
         })
     }
 

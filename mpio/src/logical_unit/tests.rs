@@ -16,6 +16,7 @@ use crate::queueing::NoPathRetry;
 use crate::select::LoadBalancePolicy;
 use crate::signal::{Either, lock, race};
 use crate::testing::{DISK_BLOCKS, Disk, Executed, Executor, FakeNexus, Fate, TestClock};
+use scsi::{Blocks, Cdb, RwOptions, TaskAttribute};
 
 mod access;
 mod fence;

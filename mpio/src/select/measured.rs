@@ -27,6 +27,7 @@ struct Link {
 
 impl Nexus for Link {
     async fn execute(&self, command: Command) -> Completion {
+        let started = self.clock.now();
         if command.cdb.media_access() != MediaAccess::None {
             let end = {
                 let mut free_at = lock(&self.free_at);
@@ -35,7 +36,11 @@ impl Nexus for Link {
             };
             self.clock.sleep_until(end).await;
         }
-        self.inner.execute(command).await
+        let completion = self.inner.execute(command).await;
+        Completion {
+            took: self.clock.now() - started,
+            ..completion
+        }
     }
 
     async fn fence(&self, incarnation: Incarnation, budget: Duration) -> Result<(), FenceError> {

@@ -73,8 +73,21 @@ impl Selector {
         }
     }
 
-    /// The index in `views` of the path to use.
-    pub(crate) fn choose(&self, views: &[PathView], io: Io, now: Instant) -> Option<usize> {
+    /// Remembers the path that was chosen.
+    pub(crate) fn chose(&self, path: PathId) {
+        // Looking is much cheaper than writing to a cache line that all I/Os share.
+        if self.last.load(Ordering::Relaxed) != path.0 {
+            self.last.store(path.0, Ordering::Relaxed);
+        }
+    }
+
+    /// The index in `views` of the path to use. The time is asked for only by policies that learn.
+    pub(crate) fn choose(
+        &self,
+        views: &[PathView],
+        io: Io,
+        now: impl FnOnce() -> Instant,
+    ) -> Option<usize> {
         if views.is_empty() {
             return None;
         }
@@ -87,13 +100,10 @@ impl Selector {
             last: (last != NO_PATH).then_some(PathId(last)),
             lba: io.blocks.map(|(first, _)| first),
             sequential: policy == LoadBalancePolicy::LeastBlocks && self.continues(io),
-            now_ns: if learns(policy) { self.nanos(now) } else { 0 },
+            now_ns: if learns(policy) { self.nanos(now()) } else { 0 },
         };
         let index = select(policy, &self.tuning, views, turn)?;
-        let chosen = views.get(index)?.id.0;
-        if last != chosen {
-            self.last.store(chosen, Ordering::Relaxed);
-        }
+        self.chose(views.get(index)?.id);
         Some(index)
     }
 
@@ -162,7 +172,7 @@ mod tests {
         };
         let selector = Selector::new(LoadBalancePolicy::RoundRobin, tuning, at(0));
         let paths = [view(0, 0, 0), view(1, 0, 0)];
-        let mut choose = |bytes| selector.choose(&paths, io(0, bytes), at(0)).unwrap();
+        let mut choose = |bytes| selector.choose(&paths, io(0, bytes), || at(0)).unwrap();
         // Twice a run each: were they counted whole, all would land on the first path.
         assert_eq!([2 << 20; 4].map(&mut choose), [0, 1, 0, 1]);
         assert_eq!([512 << 10; 4].map(choose), [0, 0, 1, 1]);
@@ -172,7 +182,7 @@ mod tests {
     fn sees_a_sequential_stream() {
         let selector = Selector::new(LoadBalancePolicy::LeastBlocks, Tuning::default(), at(0));
         let paths = [view(0, 0, 4096), view(1, 0, 0)];
-        let choose = |paths: &[PathView], first| selector.choose(paths, io(first, 4096), at(0));
+        let choose = |paths: &[PathView], first| selector.choose(paths, io(first, 4096), || at(0));
         assert_eq!(choose(&paths, 0), Some(1));
         let loaded = [view(0, 0, 0), view(1, 0, 65536)];
         assert_eq!(choose(&loaded, 8), Some(1));
@@ -186,7 +196,7 @@ mod tests {
     fn the_policy_changes_between_two_ios() {
         let selector = Selector::new(LoadBalancePolicy::FailoverOnly, Tuning::default(), at(0));
         let paths = [view(0, 9, 9), view(1, 0, 0)];
-        let choose = || selector.choose(&paths, io(0, 512), at(0)).unwrap();
+        let choose = || selector.choose(&paths, io(0, 512), || at(0)).unwrap();
         assert_eq!([choose(), choose()], [0, 0]);
         assert!(selector.set_policy(LoadBalancePolicy::LeastQueueDepth));
         assert!(!selector.set_policy(LoadBalancePolicy::LeastQueueDepth));
