@@ -27,6 +27,7 @@
 pub mod clock;
 pub mod executor;
 pub mod fault;
+mod link;
 pub mod net;
 pub mod nexus;
 pub mod oracle;

@@ -1,23 +1,16 @@
 //! Drives one session over the simulated network, as `iscsi::net`'s driver does over tokio: read,
-//! act, write, timers; the connection is cut before the core is told.
+//! act, write, timers, for each connection in turn; a connection is cut before the core is told.
 
-use std::io::IoSlice;
 use std::sync::Arc;
 use std::time::Instant;
 
 use iscsi::name::{Cid, Portal};
-use iscsi::session::{Action, Loan, Placement};
-use iscsi::wire::receiver::{Received, Receiver};
-use iscsi::wire::transmit::{MAX_SLICES, Transmit};
-use iscsi::wire::{DataIn, Response};
-use smallvec::SmallVec;
+use iscsi::session::Action;
 
-use crate::net::{Net, Read, SocketId};
-use crate::nexus::{Core, Shared};
+use crate::link::Link;
+use crate::net::Net;
+use crate::nexus::Shared;
 use crate::trace::Trace;
-
-/// The limit on a data segment during login (RFC 7143 §13.12).
-const LOGIN_DATA_BYTES: u32 = 8192;
 
 /// One path's driver.
 #[derive(Debug)]
@@ -25,15 +18,9 @@ pub struct Driver {
     index: usize,
     shared: Arc<Shared>,
     portals: Vec<Portal>,
-    cid: Cid,
-    dial: Option<SocketId>,
-    socket: Option<SocketId>,
-    receiver: Receiver,
-    transmit: Transmit,
-    /// A payload with at least this much to come is read straight into its place.
+    staging_bytes: usize,
     direct_bytes: usize,
-    /// The Data-In whose payload is under way; without a loan it is thrown away.
-    placing: Option<(DataIn, Option<Loan>)>,
+    links: Vec<Link>,
     /// Timers that fired.
     pub fired: u64,
 }
@@ -52,13 +39,9 @@ impl Driver {
             index,
             shared,
             portals,
-            cid: Cid(0),
-            dial: None,
-            socket: None,
-            receiver: Receiver::new(staging_bytes, LOGIN_DATA_BYTES),
-            transmit: Transmit::new(),
+            staging_bytes,
             direct_bytes,
-            placing: None,
+            links: Vec::new(),
             fired: 0,
         }
     }
@@ -79,18 +62,21 @@ impl Driver {
     pub fn drive(&mut self, now: Instant, net: &mut Net, trace: &mut Trace) -> bool {
         let mut moved = false;
         loop {
-            let mut more = false;
-            if let Some(dial) = self.dial
-                && let Some(result) = net.dialled(dial)
-            {
-                self.dialled(now, dial, result);
-                more = true;
+            let mut more = self.dialled(now, net);
+            more |= self.act(now, net, trace);
+            // By CID: the list changes while connections are opened and closed.
+            let cids: Vec<Cid> = self.links.iter().map(|link| link.cid).collect();
+            for cid in &cids {
+                while self.on(*cid, |link, shared| link.read(now, net, shared)) {
+                    more = true;
+                    self.act(now, net, trace);
+                }
             }
             more |= self.act(now, net, trace);
-            more |= self.read(now, net, trace);
-            more |= self.act(now, net, trace);
             self.shared.publish();
-            more |= self.write(now, net);
+            for cid in &cids {
+                more |= self.on(*cid, |link, shared| link.write(now, net, shared));
+            }
             more |= self.timers(now);
             if !more {
                 break;
@@ -100,6 +86,24 @@ impl Driver {
         self.note_events(now, trace);
         self.shared.publish();
         moved
+    }
+
+    /// Does something with a connection, if it is still there.
+    fn on(&mut self, cid: Cid, what: impl FnOnce(&mut Link, &Shared) -> bool) -> bool {
+        let link = self.links.iter_mut().find(|link| link.cid == cid);
+        link.is_some_and(|link| what(link, &self.shared))
+    }
+
+    fn dialled(&mut self, now: Instant, net: &Net) -> bool {
+        let before = self.links.len();
+        let mut moved = false;
+        let shared = &self.shared;
+        self.links.retain_mut(|link| {
+            let result = link.dialled(now, net, shared);
+            moved |= result.is_some();
+            result != Some(false)
+        });
+        moved || self.links.len() != before
     }
 
     fn note_events(&self, now: Instant, trace: &mut Trace) {
@@ -115,228 +119,56 @@ impl Driver {
             let Some(action) = action else { return moved };
             moved = true;
             self.note_events(now, trace);
-            match action {
-                Action::Connect { cid, portal, .. } => {
-                    self.cid = cid;
-                    trace.note(now, format_args!("path {} dials {portal}", self.index));
-                    match self.portals.iter().position(|known| *known == portal) {
-                        Some(index) => self.dial = Some(net.dial(now, index)),
-                        None => {
-                            let reason = "no route to host".to_owned();
-                            let mut core = self.shared.core();
-                            core.session.handle_connect_failed(now, cid, reason);
-                        }
+            match &action {
+                Action::Connect { cid, portal, .. } => self.connect(now, net, trace, *cid, portal),
+                Action::LoggedIn { cid, .. } => {
+                    if let Some(link) = self.links.iter_mut().find(|link| link.cid == *cid) {
+                        link.logged_in(net, &action);
                     }
                 }
-                Action::LoggedIn {
-                    header_digest,
-                    data_digest,
-                    max_recv_bytes,
-                    ..
-                } => self.logged_in(net, header_digest, data_digest, max_recv_bytes),
-                Action::Close { cid, abort } => self.close(now, net, cid, abort),
+                Action::Close { cid, abort } => self.close(now, net, *cid, *abort),
             }
         }
     }
 
-    fn logged_in(&mut self, net: &mut Net, header: bool, data: bool, max_recv_bytes: u32) {
-        self.receiver.set_params(header, data, max_recv_bytes);
-        if let (Some(socket), true) = (self.socket, header && data) {
-            net.note_digests(socket);
-        }
-    }
-
-    fn dialled(&mut self, now: Instant, dial: SocketId, result: Result<(), String>) {
-        self.dial = None;
-        let mut core = self.shared.core();
-        match result {
-            Ok(()) => {
-                self.socket = Some(dial);
-                self.receiver.reset(LOGIN_DATA_BYTES);
-                self.transmit.reset();
-                core.session.handle_connected(now, self.cid);
+    fn connect(
+        &mut self,
+        now: Instant,
+        net: &mut Net,
+        trace: &mut Trace,
+        cid: Cid,
+        portal: &Portal,
+    ) {
+        trace.note(
+            now,
+            format_args!("path {} connection {} dials {portal}", self.index, cid.0),
+        );
+        match self.portals.iter().position(|known| known == portal) {
+            Some(index) => {
+                let socket = net.dial(now, index);
+                let link = Link::dial(cid, socket, self.staging_bytes, self.direct_bytes);
+                self.links.push(link);
             }
-            Err(reason) => core.session.handle_connect_failed(now, self.cid, reason),
+            None => {
+                let reason = "no route to host".to_owned();
+                let mut core = self.shared.core();
+                core.session.handle_connect_failed(now, cid, reason);
+            }
         }
     }
 
-    /// Cuts the connection, then tells the core.
+    /// Cuts a connection, then tells the core.
     fn close(&mut self, now: Instant, net: &mut Net, cid: Cid, abort: bool) {
-        let mut written = 0;
-        if let Some(dial) = self.dial.take() {
-            net.close(now, dial, true);
-        }
-        if let Some(socket) = self.socket.take() {
-            written = self.transmit.written();
-            net.close(now, socket, abort);
-        }
-        self.transmit.reset();
-        let loan = self.placing.take().and_then(|(_, loan)| loan);
+        let at = self.links.iter().position(|link| link.cid == cid);
+        let (written, loan) = match at {
+            Some(at) => self.links.remove(at).cut(now, net, abort),
+            None => (0, None),
+        };
         let mut core = self.shared.core();
         if let Some(loan) = loan {
             core.session.take_back(loan);
         }
         core.session.handle_closed(now, cid, written);
-    }
-
-    fn read(&mut self, now: Instant, net: &mut Net, trace: &mut Trace) -> bool {
-        let mut moved = false;
-        while let Some(socket) = self.socket {
-            let result = match &mut self.placing {
-                Some((_, Some(loan)))
-                    if self.receiver.is_drained()
-                        && self.receiver.payload_remaining() >= self.direct_bytes =>
-                {
-                    let space = loan.space();
-                    let result = net.read(socket, space);
-                    if let Read::Bytes(bytes) = result {
-                        self.receiver.placed_directly(&space[..bytes]);
-                        loan.filled(bytes);
-                    }
-                    result
-                }
-                _ => {
-                    let result = net.read(socket, self.receiver.space());
-                    if let Read::Bytes(bytes) = result {
-                        self.receiver.filled(bytes);
-                    }
-                    result
-                }
-            };
-            match result {
-                Read::Bytes(_) => self.take_pdus(now, net),
-                Read::Pending => return moved,
-                Read::End => self.lost(now, None),
-                Read::Reset => self.lost(now, Some("connection reset by peer".to_owned())),
-            }
-            moved = true;
-            self.act(now, net, trace);
-        }
-        moved
-    }
-
-    fn lost(&self, now: Instant, reason: Option<String>) {
-        let mut core = self.shared.core();
-        core.session.handle_lost(now, self.cid, reason);
-        assert!(
-            core.session.has_actions(),
-            "a lost connection is to be closed"
-        );
-    }
-
-    /// Takes all whole PDUs out of the staging memory, and as much payload as there is.
-    fn take_pdus(&mut self, now: Instant, net: &mut Net) {
-        let shared = Arc::clone(&self.shared);
-        let mut core = shared.core();
-        core.session.handle_heard(now, self.cid);
-        loop {
-            if let Some((pdu, loan)) = self.placing.take() {
-                if !self.place(now, &mut core, pdu, loan) {
-                    return;
-                }
-                continue;
-            }
-            if core.session.has_actions() {
-                // A change of parameters counts from the next PDU on; a connection to be closed
-                // has no next PDU.
-                let Some(Action::LoggedIn {
-                    header_digest,
-                    data_digest,
-                    max_recv_bytes,
-                    ..
-                }) = core.session.poll_logged_in(self.cid)
-                else {
-                    return;
-                };
-                self.logged_in(net, header_digest, data_digest, max_recv_bytes);
-                continue;
-            }
-            match self.receiver.take_pdu() {
-                Ok(Received::Incomplete) => return,
-                Ok(Received::Pdu { header, data }) => {
-                    core.session.handle_pdu(now, self.cid, &header, data);
-                }
-                Ok(Received::Damaged { header }) => {
-                    core.session.handle_damaged(now, self.cid, &header, None);
-                }
-                Ok(Received::DataIn { header, bytes }) => {
-                    let loan = match core.session.handle_data_in(now, self.cid, &header, bytes) {
-                        Placement::Into(loan) => Some(loan),
-                        Placement::Nothing | Placement::Discard => None,
-                    };
-                    self.placing = Some((header, loan));
-                }
-                Err(error) => {
-                    core.session.handle_frame_error(now, self.cid, error);
-                    return;
-                }
-            }
-        }
-    }
-
-    /// Goes on with a payload; `false` while bytes of it are missing.
-    fn place(
-        &mut self,
-        now: Instant,
-        core: &mut Core,
-        pdu: DataIn,
-        mut loan: Option<Loan>,
-    ) -> bool {
-        match &mut loan {
-            Some(loan) => {
-                let bytes = self.receiver.place(loan.space());
-                loan.filled(bytes);
-            }
-            None => {
-                self.receiver.skip();
-            }
-        }
-        match self.receiver.finish_payload() {
-            Ok(false) => {
-                self.placing = Some((pdu, loan));
-                return false;
-            }
-            Ok(true) => core.session.handle_placed(now, self.cid, &pdu, loan),
-            Err(_) => {
-                let pdu = Response::DataIn(pdu);
-                core.session.handle_damaged(now, self.cid, &pdu, loan);
-            }
-        }
-        true
-    }
-
-    fn write(&mut self, now: Instant, net: &mut Net) -> bool {
-        let mut moved = false;
-        while let Some(socket) = self.socket {
-            if self.transmit.is_empty() {
-                let mut core = self.shared.core();
-                if !core.session.wants_transmit(self.cid) {
-                    return moved;
-                }
-                core.session
-                    .poll_transmit(now, self.cid, &mut self.transmit);
-                drop(core);
-                self.transmit.seal();
-                if self.transmit.is_empty() {
-                    return moved;
-                }
-            }
-            let taken = {
-                let mut slices = SmallVec::<[IoSlice<'_>; MAX_SLICES]>::new();
-                self.transmit.slices(&mut slices);
-                net.write(socket, &slices)
-            };
-            match taken {
-                Some(0) => return moved,
-                Some(bytes) => self.transmit.advance(bytes),
-                None => {
-                    self.lost(now, Some("broken pipe".to_owned()));
-                    return true;
-                }
-            }
-            moved = true;
-        }
-        moved
     }
 
     fn timers(&mut self, now: Instant) -> bool {
