@@ -6,6 +6,7 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::cast_possible_truncation,
+    clippy::indexing_slicing,
     clippy::missing_panics_doc,
     reason = "a test may fail by panicking"
 )]
@@ -14,8 +15,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use iscsi::name::{Isid, Portal};
-use iscsi::net::{LunNexus, SessionHandle};
-use iscsi::session::{ConnectionState, SessionConfig};
+use iscsi::net::{Effect, LunNexus, SessionHandle};
+use iscsi::session::{ConnectionState, ManagementFunction, SessionConfig, TaskManagementError};
 use scsi::{
     Blocks, Bytes, Cdb, Command, Completion, DataPhase, IoBuf, Lba, Lun, Nexus, NexusState,
     Outcome, RwOptions, Status, TaskAttribute,
@@ -409,5 +410,83 @@ async fn connections_come_and_go_under_load() {
     in_time(load).await.unwrap();
     let stats = nexus.session().snapshot().stats;
     assert_eq!((stats.logins, stats.losses), (1, 0));
+    assert_eq!(server.violations(), []);
+}
+
+#[tokio::test]
+async fn task_management_and_its_answers() {
+    let (server, mut config) = serve(Config::default()).await;
+    config.offer.set("iSCSIProtocolLevel", "2").unwrap();
+    let nexus = login(config).await;
+    let functions = [
+        ManagementFunction::AbortTaskSet,
+        ManagementFunction::ClearTaskSet,
+        ManagementFunction::LogicalUnitReset,
+    ];
+    for function in functions {
+        let response = in_time(nexus.task_management(function)).await.unwrap();
+        assert!(
+            response.response.is_done(),
+            "{function}: {}",
+            response.response
+        );
+    }
+    // Whatever the target makes of them, they are answered or refused.
+    let level = nexus.session().snapshot().session.protocol_level;
+    let asked = in_time(nexus.task_management(ManagementFunction::QueryTaskSet)).await;
+    match asked {
+        Ok(response) => assert!(level >= 2, "{}", response.response),
+        Err(error) => assert!(
+            matches!(
+                error,
+                TaskManagementError::ProtocolLevel { level: 0 | 1, .. }
+            ),
+            "{error}"
+        ),
+    }
+    // A dropped future leaves the request alone.
+    drop(nexus.task_management(ManagementFunction::AbortTaskSet));
+    // The reset is told in a unit attention.
+    assert!(!is_good(&in_time(nexus.execute(read(0, 512))).await));
+    assert!(is_good(&in_time(nexus.execute(read(0, 512))).await));
+    assert_eq!(server.violations(), []);
+}
+
+#[tokio::test]
+async fn parameters_change_while_data_move() {
+    let (server, config) = serve(Config::default()).await;
+    let nexus = login(config).await;
+    let data = pattern(5, 1 << 20);
+    assert!(is_good(
+        &in_time(nexus.execute(write(0, data.clone()))).await
+    ));
+    for bytes in ["4096", "262144", "512"] {
+        let set = nexus.session().set("MaxRecvDataSegmentLength", bytes);
+        let (effect, back) =
+            in_time(async { tokio::join!(set, nexus.execute(read(0, 1 << 20))) }).await;
+        assert_eq!(effect.unwrap(), Effect::Renegotiated, "{bytes}");
+        assert!(contents(back).as_slice() == data);
+        let in_force = nexus.session().snapshot().connection.max_recv_bytes;
+        assert_eq!(in_force.to_string(), bytes);
+        let back = in_time(nexus.execute(read(0, 1 << 20))).await;
+        assert!(contents(back).as_slice() == data);
+    }
+    let later = in_time(nexus.session().set("MaxBurstLength", "65536")).await;
+    assert_eq!(later.unwrap(), Effect::NextLogin);
+    let now = in_time(nexus.session().set("ImmediateData", "No")).await;
+    assert_eq!(now.unwrap(), Effect::Now);
+    assert!(is_good(&in_time(nexus.execute(write(0, data))).await));
+    assert_eq!(server.violations(), []);
+}
+
+#[tokio::test]
+async fn a_normal_session_tells_where_its_target_is() {
+    let (server, config) = serve(Config::default()).await;
+    let (name, portal) = (config.target_name.clone(), config.portal.clone());
+    let nexus = login(config).await;
+    let targets = in_time(nexus.session().targets(None)).await.unwrap();
+    assert_eq!(targets.len(), 1);
+    assert_eq!(targets[0].name, name);
+    assert_eq!(targets[0].portals[0].0, portal);
     assert_eq!(server.violations(), []);
 }

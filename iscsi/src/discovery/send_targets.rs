@@ -136,7 +136,14 @@ impl SendTargetsAnswer {
         self.targets(&pairs).map(Some)
     }
 
-    fn targets(&self, pairs: &[Pair]) -> Result<Vec<DiscoveredTarget>, SendTargetsError> {
+    /// Reads an answer that is whole.
+    ///
+    /// # Errors
+    /// When it is malformed.
+    pub(crate) fn targets(
+        &self,
+        pairs: &[Pair],
+    ) -> Result<Vec<DiscoveredTarget>, SendTargetsError> {
         let mut targets: Vec<DiscoveredTarget> = Vec::new();
         for pair in pairs {
             match Key::find(&pair.key) {

@@ -164,6 +164,10 @@ impl SessionHandle {
         self.0.shared.core().session.add_group_portal(portal);
     }
 
+    pub(super) fn shared(&self) -> &Shared {
+        &self.0.shared
+    }
+
     /// Does something with the session and has the driver look at the result.
     fn with_session(&self, act: impl FnOnce(&mut Session, Instant)) {
         self.0.shared.with_session(act);
@@ -172,9 +176,9 @@ impl SessionHandle {
 
 impl Shared {
     #[expect(clippy::disallowed_methods, reason = "drivers read the clock")]
-    fn with_session(&self, act: impl FnOnce(&mut Session, Instant)) {
+    pub(super) fn with_session<T>(&self, act: impl FnOnce(&mut Session, Instant) -> T) -> T {
         let mut core = self.core();
-        act(&mut core.session, Instant::now());
+        let done = act(&mut core.session, Instant::now());
         // At once, not by the driver: whoever asks next has to see it, and a driver that has
         // ended tells nobody anything.
         self.publish(&mut core);
@@ -183,6 +187,7 @@ impl Shared {
         if let Some(driver) = ring {
             driver.wake();
         }
+        done
     }
 }
 

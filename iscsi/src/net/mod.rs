@@ -13,8 +13,10 @@ mod driver;
 mod error;
 mod handle;
 mod link;
+mod requests;
 mod shared;
 
 pub use discover::discover;
 pub use error::{ConnectError, ConnectErrorKind};
 pub use handle::{EventReceiver, LunNexus, SessionHandle};
+pub use requests::{Effect, TargetsError};
