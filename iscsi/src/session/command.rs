@@ -75,6 +75,7 @@ impl Session {
             resent: false,
             read: ReadProgress::default(),
             write: WriteProgress::default(),
+            recovery: None,
             ending: Ending::No,
             muted: false,
             abandoned: false,
@@ -215,30 +216,6 @@ impl Session {
             self.stats.written_bytes += u64::from(opening.immediate);
             self.stats.commands += 1;
         }
-    }
-
-    /// Sends a command again, with its tag and CmdSN, to fill the hole that it left when its
-    /// connection was lost (RFC 7143 §7.2.1). Its payload goes as if for the first time.
-    pub(super) fn transmit_retry(&mut self, key: TaskKey, cid: Cid, out: &mut Transmit) {
-        let Some(connection) = self.connections.get_mut(cid) else {
-            return;
-        };
-        let Some(task) = self
-            .tasks
-            .get_mut(key)
-            .filter(|task| task.stage == Stage::Sent)
-        else {
-            return;
-        };
-        let opening = task.opening(&self.params, &connection.params);
-        task.push_command(key, opening, connection.exp_stat_sn, out);
-        task.write.open(opening);
-        if task.write.is_sending() {
-            connection.sending.push_back(key);
-        }
-        connection.commands += 1;
-        self.stats.written_bytes += u64::from(opening.immediate);
-        self.stats.retried += 1;
     }
 
     /// Ends a task. Its memory goes back as soon as the driver has none of it.

@@ -36,6 +36,8 @@ pub struct SessionConfig {
     pub keepalive: Keepalive,
     /// Time limits.
     pub timeouts: Timeouts,
+    /// Limits of recovery within a connection (ErrorRecoveryLevel 1 and 2).
+    pub recovery: RecoveryLimits,
     /// Waits between attempts to reconnect.
     pub backoff: Backoff,
     /// Time after a loss within which the session has to be back; `None`: for ever.
@@ -67,6 +69,7 @@ impl SessionConfig {
             queue_depth: 128,
             keepalive: Keepalive::default(),
             timeouts: Timeouts::default(),
+            recovery: RecoveryLimits::default(),
             backoff: Backoff::default(),
             give_up_after: None,
             honour_time2wait: true,
@@ -118,6 +121,28 @@ impl Default for Timeouts {
             lu_reset: Duration::from_secs(15),
             text: Duration::from_secs(10),
             logout: Duration::from_secs(5),
+        }
+    }
+}
+
+/// How long, and how often, lost PDUs are asked for before the connection is given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RecoveryLimits {
+    /// What was asked for is asked for again after this long without it.
+    pub again_after: Duration,
+    /// Times that the same is asked for again without effect, and that a command is sent again.
+    pub attempts: u8,
+    /// With something under way, and nothing heard for this long, or no command acknowledged, a
+    /// NOP-Out asks whether something got lost.
+    pub probe_after: Duration,
+}
+
+impl Default for RecoveryLimits {
+    fn default() -> Self {
+        Self {
+            again_after: Duration::from_secs(1),
+            attempts: 5,
+            probe_after: Duration::from_secs(1),
         }
     }
 }

@@ -12,6 +12,7 @@ use std::time::Instant;
 
 use super::control::{Control, Ping};
 use super::error::LossReason;
+use super::recovery::ConnectionRecovery;
 use super::schedule::Load;
 use super::state::{CleanupState, ConnectionEvent, ConnectionState, Machine};
 use super::task::TaskKey;
@@ -119,6 +120,7 @@ pub(super) struct Connection {
     pub(super) attempts: u32,
     /// What the next attempt offers instead of the configured authentication.
     pub(super) fallback: Option<AuthPolicy>,
+    pub(super) recovery: ConnectionRecovery,
 }
 
 impl Connection {
@@ -145,6 +147,7 @@ impl Connection {
             lost: None,
             attempts: 0,
             fallback: None,
+            recovery: ConnectionRecovery::default(),
         }
     }
 
@@ -249,6 +252,7 @@ impl Connection {
         self.text = TextSlot::default();
         self.sending.clear();
         self.ping = None;
+        self.recovery.clear();
         self.blocked = false;
     }
 

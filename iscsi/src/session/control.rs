@@ -13,7 +13,7 @@ use crate::name::Cid;
 use crate::serial::{CmdSn, DataSn, StatSn};
 use crate::wire::transmit::Transmit;
 use crate::wire::{
-    Itt, Lengths, LogoutReason, LogoutRequest, NopOut, TaskFunction, TaskRequest, Ttt,
+    Itt, Lengths, LogoutReason, LogoutRequest, NopOut, SnackRequest, TaskFunction, TaskRequest, Ttt,
 };
 
 /// A control PDU to be sent.
@@ -42,6 +42,10 @@ pub(super) enum Control {
     },
     /// A command once more, as it was (RFC 7143 §7.2.1).
     Retry { key: TaskKey },
+    /// NOP-Out that asks whether something got lost.
+    Probe { itt: Itt },
+    /// SNACK Request.
+    Snack(SnackRequest),
     /// TASK REASSIGN.
     Reassign { itt: Itt, key: TaskKey },
 }
@@ -53,6 +57,9 @@ pub(super) enum Abort {
     Overdue,
     /// Its caller has gone: nobody is in a hurry.
     Abandoned,
+    /// Its command was rejected: nothing of it will come, but its CmdSN is missing at the target
+    /// (RFC 7143 §7.3).
+    Rejected,
 }
 
 /// A task management request without an answer yet.
@@ -148,9 +155,12 @@ impl Session {
                 connection.controls.clear();
                 connection.happened(ConnectionEvent::LogoutSent);
             }
+            if let Control::Probe { itt } = control {
+                connection.recovery.probe_sent(itt, self.window.peek());
+            }
             let exp_stat_sn = connection.exp_stat_sn;
             if let Control::Retry { key } = control {
-                self.transmit_retry(key, cid, out);
+                self.transmit_retry(key, cid, exp_stat_sn, out);
             } else {
                 self.transmit_control(control, exp_stat_sn, out);
             }
@@ -162,7 +172,8 @@ impl Session {
             Control::Reply { lun, ttt, data } => {
                 self.nop_out(lun, Itt::RESERVED, ttt, ack, data, out);
             }
-            Control::Ping { itt } => {
+            Control::Snack(snack) => self.transmit_snack(snack, ack, out),
+            Control::Ping { itt } | Control::Probe { itt } => {
                 self.stats.pings += 1;
                 self.nop_out(Lun::ZERO, itt, Ttt::RESERVED, ack, Bytes::new(), out);
             }
@@ -194,6 +205,7 @@ impl Session {
                 out.push(&request.encode(Lengths::default()), &[], Bytes::new());
             }
             Control::Manage { itt } => self.transmit_function(itt, ack, out),
+            // It needs its connection.
             Control::Retry { .. } => {}
             Control::Reassign { itt, key } => {
                 let Some(task) = self.tasks.get(key) else {
@@ -202,7 +214,7 @@ impl Session {
                 let function = TaskFunction::TaskReassign;
                 let request = TaskRequest {
                     referenced: key.itt(),
-                    exp_data_sn: task.read.resume_at(),
+                    exp_data_sn: task.exp_data_sn(),
                     // The LUN is reserved (RFC 7143 §11.5.3).
                     ..self.task_request(function, Lun::ZERO, itt, ack)
                 };

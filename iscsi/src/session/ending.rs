@@ -135,8 +135,12 @@ impl Session {
         let (itt, asked, _) = self.controls.asked.swap_remove(at);
         let over = matches!(response.response, COMPLETE | NO_SUCH_TASK | NO_SUCH_LUN);
         match asked {
-            Asked::Abort { key, .. } if over => {
+            Asked::Abort { key, why } if over => {
                 // Had there been a status, it would have come before this response.
+                if why == Abort::Rejected {
+                    let (kind, certainty) = (DeliveryErrorKind::TargetFailure, Certainty::Answered);
+                    self.finish(key, Outcome::Failed(DeliveryError { kind, certainty }));
+                }
                 self.end_aborted(key);
                 self.release_tag(key);
             }
@@ -196,7 +200,7 @@ impl Session {
             return;
         }
         match why {
-            Abort::Overdue => {
+            Abort::Overdue | Abort::Rejected => {
                 let (lun, cmd_sn) = (task.lun, task.cmd_sn);
                 self.ask_reset(now, lun, cmd_sn);
             }

@@ -7,8 +7,8 @@ use crate::wire::receiver::FrameError;
 
 /// The target broke the protocol in full feature phase.
 ///
-/// At ErrorRecoveryLevel 0 every one of these ends the connection and with it the session
-/// (RFC 7143 §7.1.5); the session is then reinstated.
+/// What follows depends on the error and the ErrorRecoveryLevel:
+/// [`reaction`](super::recovery::reaction()) is the table.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ProtocolError {
@@ -106,9 +106,11 @@ pub enum ProtocolError {
         /// Its name.
         pdu: &'static str,
     },
-    /// A command or its data were rejected (RFC 7143 §11.17).
+    /// A PDU was rejected (RFC 7143 §11.17).
     #[error("the target rejected a PDU: {name} ({reason:#04x}) (RFC 7143 §11.17.1)")]
     Rejected {
+        /// What was rejected; `None` when the Reject does not say.
+        pdu: Option<crate::wire::Opcode>,
         /// Reason code.
         reason: u8,
         /// The reason in words.
@@ -194,6 +196,12 @@ pub enum LossReason {
     /// The target broke the protocol.
     #[error(transparent)]
     Protocol(#[from] ProtocolError),
+    /// Data, an answer or a command got lost, and could not be had again.
+    #[error("{what} got lost and did not come when asked for again (RFC 7143 §7.9)")]
+    NotRecovered {
+        /// What got lost.
+        what: &'static str,
+    },
     /// The target announced it (Async Message 2 or 3).
     #[error("the target announced that it drops the connection (Async Message {0})")]
     DropAnnounced(u8),

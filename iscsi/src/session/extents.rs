@@ -18,6 +18,11 @@ impl Extents {
             .map_or(0, |extent| extent.1)
     }
 
+    /// Bytes in all.
+    pub(super) fn total(&self) -> u32 {
+        self.0.iter().map(|extent| extent.1 - extent.0).sum()
+    }
+
     /// Adds `[from, to)`; `false` when it overlaps what is there, or there are too many holes.
     pub(super) fn add(&mut self, from: u32, to: u32) -> bool {
         if from == to {
@@ -44,22 +49,47 @@ impl Extents {
         true
     }
 
-    /// Takes `[from, to)` out again, which was added before.
-    pub(super) fn remove(&mut self, from: u32, to: u32) {
-        let found = self
-            .0
-            .iter()
-            .position(|extent| extent.0 <= from && to <= extent.1);
-        let Some(at) = found.filter(|_| from < to) else {
-            return;
-        };
-        let (start, end) = self.0.remove(at);
-        if to < end {
-            self.0.insert(at, (to, end));
+    /// Adds `[from, to)` whatever is there; returns how many bytes of it are new, or `None` when
+    /// there are too many holes.
+    pub(super) fn cover(&mut self, from: u32, to: u32) -> Option<u32> {
+        if from >= to {
+            return Some(0);
         }
-        if start < from {
-            self.0.insert(at, (start, from));
+        // Those that overlap or touch.
+        let first = self.0.partition_point(|extent| extent.1 < from);
+        let behind = self.0.partition_point(|extent| extent.0 <= to);
+        let (mut start, mut end, mut there) = (from, to, 0);
+        for extent in self.0.iter().take(behind).skip(first) {
+            start = start.min(extent.0);
+            end = end.max(extent.1);
+            there += extent.1.min(to).saturating_sub(extent.0.max(from));
         }
+        if first == behind && self.0.len() >= EXTENTS_MAX {
+            return None;
+        }
+        self.0.drain(first..behind);
+        self.0.insert(first, (start, end));
+        Some(to - from - there)
+    }
+
+    /// Takes `[from, to)` out again; `false` when that makes too many holes.
+    pub(super) fn remove(&mut self, from: u32, to: u32) -> bool {
+        let first = self.0.partition_point(|extent| extent.1 <= from);
+        let behind = self.0.partition_point(|extent| extent.0 < to);
+        if from >= to || first >= behind {
+            return true;
+        }
+        let ends = (self.0.get(first).copied(), self.0.get(behind - 1).copied());
+        self.0.drain(first..behind);
+        if let (Some((start, _)), Some((_, end))) = ends {
+            if end > to {
+                self.0.insert(first, (to, end));
+            }
+            if start < from {
+                self.0.insert(first, (start, from));
+            }
+        }
+        self.0.len() <= EXTENTS_MAX
     }
 
     fn put(&mut self, at: usize, extent: (u32, u32)) {
@@ -115,7 +145,38 @@ mod tests {
         assert_eq!(left(4, 10), [(0, 4)]);
         assert_eq!(left(4, 6), [(0, 4), (6, 10)]);
         assert_eq!(left(4, 4), [(0, 10)]);
-        assert_eq!(left(8, 12), [(0, 10)]);
+        assert_eq!(left(8, 12), [(0, 8)]);
+    }
+
+    #[test]
+    fn covering_and_removing_as_if_every_byte_had_its_own_flag() {
+        let mut seed = 1_u32;
+        let mut random = |below: u32| {
+            seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (seed >> 8) % below
+        };
+        let (mut sut, mut naive) = (Extents::default(), [false; 40]);
+        for _ in 0..5000 {
+            let (a, b) = (random(41), random(41));
+            let (from, to) = (a.min(b), a.max(b));
+            let range = naive.get_mut(from as usize..to as usize).unwrap();
+            if random(2) == 0 {
+                let new = range.iter().filter(|there| !**there).count();
+                assert_eq!(sut.cover(from, to), u32::try_from(new).ok());
+                range.fill(true);
+            } else {
+                assert!(sut.remove(from, to));
+                range.fill(false);
+            }
+            let mut expected: Vec<(u32, u32)> = Vec::new();
+            for (at, _) in (0..).zip(naive).filter(|(_, there)| *there) {
+                match expected.last_mut() {
+                    Some(last) if last.1 == at => last.1 += 1,
+                    _ => expected.push((at, at + 1)),
+                }
+            }
+            assert_eq!(sut.0.to_vec(), expected);
+        }
     }
 
     #[test]

@@ -12,7 +12,8 @@
 //!   stopped waiting (then to nobody);
 //! - memory is given back only when no later byte from the wire can reach it;
 //! - CmdSN order is wire order, and no command is sent outside the window;
-//! - a command is sent at most once: this layer never retries;
+//! - a command is executed at most once: from ErrorRecoveryLevel 1 on it is sent again, as it was,
+//!   when it certainly has not been executed; otherwise this layer never retries;
 //! - a reconnect keeps the ISID, so it reinstates the session and ends what the old one left.
 //!
 //! Scope today: one connection per session, ErrorRecoveryLevel 0 (RFC 7143 §7.2.1): any error of
@@ -36,7 +37,7 @@ mod parameters;
 mod parting;
 mod read;
 mod reconnect;
-mod recovery;
+pub mod recovery;
 mod response;
 mod schedule;
 mod snapshot;
@@ -54,7 +55,7 @@ use std::time::{Duration, Instant};
 
 use scsi::{Incarnation, NexusState};
 
-pub use self::config::{Backoff, Keepalive, SessionConfig, Timeouts};
+pub use self::config::{Backoff, Keepalive, RecoveryLimits, SessionConfig, Timeouts};
 pub use self::error::{CloseReason, ConnectionError, LossReason, ProtocolError, R2tFault};
 pub use self::event::{Action, Event};
 pub use self::parameters::{Applied, SetError};
@@ -75,7 +76,7 @@ use self::control::Controls;
 use self::lives::Lives;
 use self::logout::Logout;
 use self::reconnect::Reconnect;
-use self::recovery::Adrift;
+use self::recovery::{Adrift, Recovery};
 use self::task::TaskTable;
 use self::task_management::Functions;
 use self::text::Texts;
@@ -119,6 +120,7 @@ pub struct Session {
     functions: Functions,
     texts: Texts,
     reconnect: Reconnect,
+    recovery: Recovery,
     actions: VecDeque<Action>,
     events: VecDeque<Event>,
     wakes: Vec<Waker>,
@@ -205,6 +207,7 @@ impl Session {
             functions: Functions::default(),
             texts: Texts::default(),
             reconnect: Reconnect::new(now, CmdSn(u32::from_be_bytes(c))),
+            recovery: Recovery::new(now),
             actions: VecDeque::new(),
             events: VecDeque::new(),
             wakes: Vec::new(),
@@ -342,12 +345,17 @@ impl Session {
         } else {
             None
         };
+        let recovery = if self.is_connected() {
+            self.recovery_due()
+        } else {
+            None
+        };
         let (members, adrift) = if matches!(self.phase, Phase::Up) {
             (self.members_due(), self.adrift_due())
         } else {
             (None, None)
         };
-        [phase, tasks, ending, members, adrift]
+        [phase, tasks, ending, recovery, members, adrift]
             .into_iter()
             .flatten()
             .min()
@@ -391,6 +399,7 @@ impl Session {
         self.ending_timeouts(now);
         self.function_timeouts(now);
         self.text_timeouts(now);
+        self.recovery_timeouts(now);
         self.keepalive(now);
         self.member_timeouts(now);
         self.adrift_timeouts(now);

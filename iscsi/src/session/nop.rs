@@ -75,10 +75,14 @@ impl Session {
     /// A NOP-In came: an answer to our ping, or a question (RFC 7143 §11.19).
     pub(super) fn nop_in(
         &mut self,
+        now: Instant,
         cid: Cid,
         nop: &NopIn,
         data: &[u8],
     ) -> Result<(), ProtocolError> {
+        if nop.itt != Itt::RESERVED && self.probe_answered(now, cid, nop.itt)? {
+            return Ok(());
+        }
         let Some(connection) = self.connections.get_mut(cid) else {
             return Ok(());
         };

@@ -1,10 +1,13 @@
 //! Data-In: where it goes, and whether all of it came (RFC 7143 §11.7).
 
+use std::time::Instant;
+
 use bytes::Bytes;
 use scsi::{DataPhase, IoBuf};
 
 use super::error::ProtocolError;
 use super::extents::Extents;
+use super::recovery::Arrival;
 use super::task::{Stage, TaskKey};
 use super::{Placement, Session};
 use crate::serial::DataSn;
@@ -21,22 +24,9 @@ pub(super) struct ReadProgress {
 }
 
 impl ReadProgress {
-    /// The first Data-In that has not come: what TASK REASSIGN asks for (RFC 7143 §11.5.6).
-    pub(super) fn resume_at(&self) -> DataSn {
-        self.next_data_sn
-    }
-
     /// The task goes on, on another connection.
     pub(super) fn resume(&mut self) {
         self.resumed = true;
-    }
-
-    /// The last Data-In taken, for `[from, to)`, has not come after all.
-    fn forget(&mut self, from: usize, to: usize) {
-        if let (Ok(from), Ok(to)) = (u32::try_from(from), u32::try_from(to)) {
-            self.received.remove(from, to);
-            self.next_data_sn = self.next_data_sn.plus(u32::MAX);
-        }
     }
 
     /// The task begins anew.
@@ -48,16 +38,33 @@ impl ReadProgress {
     pub(super) fn leading(&self) -> u32 {
         self.received.leading()
     }
+
+    /// The DataSN after the highest one that came.
+    pub(super) fn next_data_sn(&self) -> DataSn {
+        self.next_data_sn
+    }
+
+    /// The next Data-In is number `sn`, as far as is known.
+    pub(super) fn set_next_data_sn(&mut self, sn: DataSn) {
+        self.next_data_sn = sn;
+    }
+
+    /// Bytes `from..to` have not come after all.
+    pub(super) fn forget(&mut self, from: u32, to: u32) {
+        self.received.remove(from, to);
+    }
 }
 
 impl Session {
     /// Checks a Data-In against its task and lends the task's memory for the payload.
     pub(super) fn data_in(
         &mut self,
+        now: Instant,
         header: &DataIn,
         bytes: u32,
     ) -> Result<Placement, ProtocolError> {
         let key = TaskKey::from_itt(header.itt);
+        let level = self.params.error_recovery_level;
         let in_order = self.params.data_pdu_in_order && self.params.data_sequence_in_order;
         let Some(task) = self
             .tasks
@@ -70,52 +77,67 @@ impl Session {
             // Two payloads at once cannot happen on one connection: the first is finished first.
             return Err(ProtocolError::UnexpectedDataIn);
         }
+        let sn = header.data_sn;
+        if std::mem::take(&mut task.read.resumed) && sn == DataSn(0) {
+            task.read.restart();
+            task.recovery = None;
+        }
+        let arrival = if sn == task.read.next_data_sn {
+            Arrival::Next
+        } else {
+            task.data_sn_out_of_turn(sn.0, level)?
+        };
+        if arrival == Arrival::Duplicate {
+            self.stats.duplicates += 1;
+            return Ok(Placement::Discard);
+        }
+        let recovering = task.is_recovering();
+        let over = task.is_resegmented();
         let DataPhase::Read(buf) = &mut task.data else {
             // A Data-In that only carries the status of a write would be SCSI Response's job.
             return Err(ProtocolError::UnexpectedDataIn);
         };
-        if std::mem::take(&mut task.read.resumed) && header.data_sn == DataSn(0) {
-            task.read.restart();
-        }
-        let expected = task.read.next_data_sn;
-        if header.data_sn != expected {
-            return Err(ProtocolError::DataSnGap {
-                expected: expected.0,
-                actual: header.data_sn.0,
-            });
-        }
         let offset = header.buffer_offset;
         let out_of_bounds = ProtocolError::DataInOutOfBounds { offset, bytes };
         let end = match offset.checked_add(bytes) {
             Some(end) if end <= task.expected_bytes && end as usize <= buf.len() => end,
             _ => return Err(out_of_bounds),
         };
-        if in_order && bytes > 0 && offset != task.read.leading() {
+        if in_order && bytes > 0 && offset != task.read.leading() && !recovering {
             return Err(out_of_bounds);
         }
-        if !task.read.received.add(offset, end) {
+        let received = &mut task.read.received;
+        if !(received.add(offset, end) || over && received.cover(offset, end).is_some()) {
             return Err(out_of_bounds);
         }
-        task.read.next_data_sn = expected.next();
+        if arrival != Arrival::Filled {
+            task.read.next_data_sn = sn.next();
+        }
         self.stats.read_bytes += u64::from(bytes);
-        if bytes == 0 {
-            return Ok(Placement::Nothing);
+        let placement = if bytes == 0 {
+            Placement::Nothing
+        } else {
+            task.lent = true;
+            Placement::Into(Loan {
+                key,
+                sn,
+                buf: std::mem::take(buf),
+                start: offset,
+                from: offset as usize,
+                to: end as usize,
+            })
+        };
+        if arrival != Arrival::Next {
+            self.after_out_of_turn(now, key, arrival);
         }
-        task.lent = true;
-        Ok(Placement::Into(Loan {
-            key,
-            buf: std::mem::take(buf),
-            start: offset as usize,
-            from: offset as usize,
-            to: end as usize,
-        }))
+        Ok(placement)
     }
 
     /// Takes back lent memory whose payload did not come whole, and counts the Data-In as not
     /// received.
     pub fn take_back(&mut self, loan: Loan) {
         if let Some(task) = self.tasks.get_mut(loan.key) {
-            task.read.forget(loan.start, loan.to);
+            task.not_received(loan.sn, loan.start, loan.end());
         }
         self.returned(loan);
     }
@@ -137,8 +159,9 @@ impl Session {
 #[derive(Debug)]
 pub struct Loan {
     pub(super) key: TaskKey,
+    pub(super) sn: DataSn,
     pub(super) buf: IoBuf,
-    start: usize,
+    pub(super) start: u32,
     from: usize,
     to: usize,
 }
@@ -150,6 +173,11 @@ impl Loan {
             .as_mut_slice()
             .get_mut(self.from..self.to)
             .unwrap_or_default()
+    }
+
+    /// The offset where it ends, in bytes.
+    pub(super) fn end(&self) -> u32 {
+        u32::try_from(self.to).unwrap_or(u32::MAX)
     }
 
     /// `bytes` have been put there.

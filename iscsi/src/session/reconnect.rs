@@ -15,6 +15,7 @@ use super::connection::{Connection, Next, Work};
 use super::error::{CloseReason, LossReason};
 use super::event::{Action, Event};
 use super::logout::Logout;
+use super::recovery::Recovery;
 use super::state::{ConnectionEvent, ConnectionState};
 use super::window::CommandWindow;
 use super::{After, FAR, Phase, Session, later};
@@ -286,6 +287,7 @@ impl Session {
         self.tsih = settled.tsih;
         self.window = CommandWindow::new(settled.cmd_sn, settled.window);
         self.controls.reset();
+        self.recovery = Recovery::new(now);
         let connection = self.connections.leading_mut();
         connection.clear();
         connection.happened(ConnectionEvent::LoginDone);

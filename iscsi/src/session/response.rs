@@ -7,16 +7,15 @@ use scsi::{
 };
 
 use super::connection::Work;
-use super::error::{LossReason, ProtocolError};
+use super::error::ProtocolError;
 use super::read::Loan;
+use super::recovery;
 use super::task::{Stage, TaskKey};
 use super::{Phase, Placement, Session};
 use crate::name::Cid;
 use crate::serial::StatSn;
 use crate::wire::receiver::FrameError;
-use crate::wire::{
-    Bhs, DataIn, Itt, Opcode, Reject, ResidualField, Response, ScsiResponse, Window, opcode,
-};
+use crate::wire::{DataIn, Itt, ResidualField, Response, ScsiResponse, Window};
 
 /// Longest sense data kept (SPC-4 §4.5.1).
 const SENSE_MAX: usize = 252;
@@ -38,13 +37,19 @@ impl Session {
         if !is_up || !self.is_connected() {
             return;
         }
-        if let Err(error) = self.dispatch(now, cid, pdu, data) {
-            self.broke_protocol(now, cid, error);
+        let result = if self.recovers() {
+            self.receive_in_turn(now, cid, pdu, data)
+        } else {
+            self.dispatch(now, cid, pdu, data)
+        };
+        if let Err(error) = result {
+            self.react(now, cid, error);
         }
         self.advance_logout(now);
     }
 
-    fn dispatch(
+    /// Deals with a PDU whose turn it is.
+    pub(super) fn dispatch(
         &mut self,
         now: Instant,
         cid: Cid,
@@ -62,15 +67,15 @@ impl Session {
             Response::R2t(r2t) => {
                 self.window.update(r2t.window);
                 self.check_allegiance(cid, r2t.itt)?;
-                self.ready_to_transfer(r2t)?;
+                self.ready_to_transfer(now, r2t)?;
             }
             Response::NopIn(nop) => {
                 if nop.itt == Itt::RESERVED {
                     // Carries the next StatSN without using it up.
                     self.window.update(nop.window);
-                    self.nop_in(cid, nop, data)?;
+                    self.nop_in(now, cid, nop, data)?;
                 } else if self.status_is_next(cid, nop.stat_sn, nop.window)? {
-                    self.nop_in(cid, nop, data)?;
+                    self.nop_in(now, cid, nop, data)?;
                 }
             }
             Response::Task(response) => {
@@ -103,11 +108,8 @@ impl Session {
                     self.text_response(now, cid, response, data)?;
                 }
             }
-            Response::DataIn(_) => {
-                return Err(ProtocolError::UnexpectedPdu {
-                    pdu: "SCSI Data-In",
-                });
-            }
+            // Its payload has been dealt with.
+            Response::DataIn(data) => self.data_in_status(cid, data)?,
         }
         Ok(())
     }
@@ -130,9 +132,9 @@ impl Session {
         self.window.update(pdu.window);
         let placed = self
             .check_allegiance(cid, pdu.itt)
-            .and_then(|()| self.data_in(pdu, bytes));
+            .and_then(|()| self.data_in(now, pdu, bytes));
         placed.unwrap_or_else(|error| {
-            self.broke_protocol(now, cid, error);
+            self.react(now, cid, error);
             Placement::Discard
         })
     }
@@ -148,21 +150,30 @@ impl Session {
             return;
         };
         connection.last_heard = now;
-        let Some(status) = pdu.status else { return };
-        let result = self
-            .status_is_next(cid, status.stat_sn, pdu.window)
-            .and_then(|next| {
-                if next {
-                    let key = TaskKey::from_itt(pdu.itt);
-                    self.end_with_status(key, Status(status.status), 0, status.residual, &[])?;
-                    self.acknowledge_for_functions(cid);
-                }
-                Ok(())
-            });
+        let result = if self.recovers() {
+            self.data_in_placed(now, cid, pdu)
+        } else {
+            self.data_in_status(cid, pdu)
+        };
         if let Err(error) = result {
-            self.broke_protocol(now, cid, error);
+            self.react(now, cid, error);
         }
-        self.advance_logout(now);
+        if pdu.status.is_some() || self.recovers() {
+            self.advance_logout(now);
+        }
+    }
+
+    /// The status that a Data-In may carry.
+    fn data_in_status(&mut self, cid: Cid, pdu: &DataIn) -> Result<(), ProtocolError> {
+        let Some(status) = pdu.status else {
+            return Ok(());
+        };
+        if self.status_is_next(cid, status.stat_sn, pdu.window)? {
+            let key = TaskKey::from_itt(pdu.itt);
+            self.end_with_status(key, Status(status.status), 0, status.residual, &[])?;
+            self.acknowledge_for_functions(cid);
+        }
+        Ok(())
     }
 
     /// The stream cannot be followed any more.
@@ -170,35 +181,7 @@ impl Session {
         if error == FrameError::HeaderDigest {
             self.stats.digest_errors += 1;
         }
-        self.connection_failed(now, cid, LossReason::from(error));
-    }
-
-    /// A PDU came whose data digest is wrong; the stream can be followed nevertheless. `loan`:
-    /// the memory that the payload of a Data-In was put into.
-    pub fn handle_damaged(&mut self, now: Instant, cid: Cid, _pdu: &Response, loan: Option<Loan>) {
-        if let Some(loan) = loan {
-            self.take_back(loan);
-        }
-        self.stats.digest_errors += 1;
-        self.connection_failed(now, cid, LossReason::from(FrameError::DataDigest));
-    }
-
-    /// The target broke the protocol on a connection. What may be the fault of the network ends
-    /// the connection, everything else the session.
-    fn broke_protocol(&mut self, now: Instant, cid: Cid, error: ProtocolError) {
-        let network = matches!(
-            error,
-            ProtocolError::Frame(_)
-                | ProtocolError::StatSnGap { .. }
-                | ProtocolError::DataSnGap { .. }
-                | ProtocolError::R2tSnGap { .. }
-        );
-        let reason = LossReason::Protocol(error);
-        if network {
-            self.connection_failed(now, cid, reason);
-        } else {
-            self.lose(now, reason);
-        }
+        self.react(now, cid, ProtocolError::Frame(error));
     }
 
     /// Everything about a task comes on the connection that its command was sent on
@@ -237,7 +220,7 @@ impl Session {
         };
         let expected = connection.exp_stat_sn;
         if expected.precedes(stat_sn) {
-            // At ErrorRecoveryLevel 0 nothing can fetch what was skipped.
+            // From ErrorRecoveryLevel 1 on it would have been held back before it came here.
             return Err(ProtocolError::StatSnGap {
                 expected: expected.0,
                 actual: stat_sn.0,
@@ -248,6 +231,9 @@ impl Session {
             return Ok(false);
         }
         connection.exp_stat_sn = expected.next();
+        if !connection.recovery.held.is_empty() {
+            connection.recovery.held.advance();
+        }
         Ok(true)
     }
 
@@ -309,18 +295,20 @@ impl Session {
             0
         };
         let Some(claimed) = expected.checked_sub(missing) else {
-            return Err(ProtocolError::BadResidual {
+            let error = ProtocolError::BadResidual {
                 residual: missing,
                 expected,
-            });
+            };
+            return self.fail_task(key, error);
         };
         let actual = match task.data {
             DataPhase::Read(_) => task.read.leading(),
             DataPhase::Write(_) | DataPhase::Bidirectional(_) => task.write.granted(),
             DataPhase::None => 0,
         };
-        let unsent = task.write.is_sending();
-        if status == Status::GOOD && (actual < claimed || (unsent && missing == 0)) {
+        let unsent = task.write.owes_data();
+        let lacks_data = task.lacks_data();
+        if status == Status::GOOD && !lacks_data && (actual < claimed || (unsent && missing == 0)) {
             // Nothing is acknowledged that was not done.
             return Err(ProtocolError::MissingData {
                 expected: claimed,
@@ -339,6 +327,12 @@ impl Session {
                 0
             },
         };
+        if task.recovery.is_some() {
+            let answer = recovery::without_data(answer, lacks_data);
+            self.stats.recovered += u64::from(!lacks_data);
+            self.finish(key, Outcome::Answered(answer));
+            return Ok(());
+        }
         self.finish(key, Outcome::Answered(answer));
         Ok(())
     }
@@ -354,70 +348,5 @@ impl Session {
         }
         self.stats.late_answers += 1;
         Ok(())
-    }
-
-    /// A Reject came (RFC 7143 §11.17). What a rejected command or its data left behind is
-    /// unknown at ErrorRecoveryLevel 0, so the session is dropped; rejected control PDUs only
-    /// count as answered.
-    fn rejected(
-        &mut self,
-        now: Instant,
-        cid: Cid,
-        reject: &Reject,
-        data: &[u8],
-    ) -> Result<(), ProtocolError> {
-        let header: Option<&Bhs> = data.first_chunk();
-        let rejected = header.and_then(|bhs| Some((opcode(bhs).ok()?, crate::wire::itt(bhs))));
-        match rejected {
-            Some((Opcode::NopOut, itt)) => {
-                if let Some(connection) = self.connections.get_mut(cid)
-                    && connection.ping.is_some_and(|ping| ping.itt == itt)
-                {
-                    connection.ping = None;
-                }
-                Ok(())
-            }
-            Some((Opcode::TaskRequest, itt)) => {
-                if !self.function_rejected(itt, reject) {
-                    self.task_request_rejected(now, itt);
-                }
-                Ok(())
-            }
-            Some((Opcode::TextRequest, itt)) => {
-                self.text_rejected(now, cid, itt, reject);
-                Ok(())
-            }
-            Some((Opcode::LogoutRequest, itt)) => {
-                if !self.connection_logout_rejected(now, itt) {
-                    self.logout_refused(now);
-                }
-                Ok(())
-            }
-            _ => {
-                let reason = reject.reason;
-                Err(ProtocolError::Rejected {
-                    reason,
-                    name: reject_reason(reason),
-                })
-            }
-        }
-    }
-}
-
-/// Reject reasons in words (RFC 7143 §11.17.1).
-fn reject_reason(reason: u8) -> &'static str {
-    match reason {
-        0x02 => "data digest error",
-        0x03 => "SNACK reject",
-        0x04 => "protocol error",
-        0x05 => "command not supported",
-        0x06 => "immediate command reject",
-        0x07 => "task in progress",
-        0x08 => "invalid data acknowledgement",
-        0x09 => "invalid PDU field",
-        0x0a => "long operation reject",
-        0x0b => "deprecated reason",
-        0x0c => "waiting for logout",
-        _ => "reserved reason",
     }
 }

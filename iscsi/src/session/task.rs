@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use scsi::{Cdb, DataPhase, Incarnation, Lun, Outcome, TaskAttribute};
 
 use super::read::ReadProgress;
+use super::recovery::TaskRecovery;
 use super::write::WriteProgress;
 use crate::name::Cid;
 use crate::serial::CmdSn;
@@ -92,6 +93,8 @@ pub(super) struct Task {
     pub(super) resent: bool,
     pub(super) read: ReadProgress,
     pub(super) write: WriteProgress,
+    /// Made when something of it gets lost (ErrorRecoveryLevel 1).
+    pub(super) recovery: Option<Box<TaskRecovery>>,
     pub(super) ending: Ending,
     /// No Data-Out is sent for it any more: a function is ending it (RFC 7143 §4.2.3.4, §11.9.1).
     pub(super) muted: bool,
@@ -198,6 +201,15 @@ impl TaskTable {
 
     pub(super) fn capacity(&self) -> usize {
         usize::from(self.capacity)
+    }
+
+    /// The tasks in use, in the order of their slots.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (TaskKey, &Task)> {
+        (0..).zip(&self.slots).filter_map(|(index, slot)| {
+            let task = slot.as_ref()?;
+            let generation = task.generation;
+            Some((TaskKey { index, generation }, task))
+        })
     }
 
     /// Indices of the slots in use, in order.

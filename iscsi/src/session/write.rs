@@ -4,6 +4,8 @@
 //! an R2T never buffers data. Bursts are served in the order they came up, so unsolicited data go
 //! in the order of their commands (RFC 7143 §4.2.4.1).
 
+use std::time::Instant;
+
 use scsi::DataPhase;
 use smallvec::SmallVec;
 
@@ -11,6 +13,7 @@ use super::Session;
 use super::error::{ProtocolError, R2tFault};
 use super::extents::Extents;
 use super::read::payload_of;
+use super::recovery::Arrival;
 use super::task::{Stage, TaskKey};
 use crate::name::Cid;
 use crate::serial::{DataSn, R2tSn};
@@ -28,6 +31,8 @@ pub(super) struct Burst {
     at: u32,
     end: u32,
     data_sn: DataSn,
+    /// All of it has been sent or promised before: the target recovers (RFC 7143 §11.8).
+    again: bool,
 }
 
 /// What a write has sent and been asked for.
@@ -36,11 +41,13 @@ pub(super) struct WriteProgress {
     next_r2t_sn: R2tSn,
     /// Bytes sent or promised by a burst.
     granted: u32,
-    /// Which ones, when DataSequenceInOrder is No.
+    /// Which ones, unless they can only be the leading ones.
     ranges: Extents,
     bursts: SmallVec<[Burst; 2]>,
     /// No R2T has come since the task was reassigned.
     resumed: bool,
+    /// The target rejected data, and has not asked for any since.
+    rejected: bool,
 }
 
 /// How a write begins.
@@ -88,16 +95,34 @@ impl WriteProgress {
     /// The task goes on, on another connection: no tag of the old one is good any more. The
     /// target asks for what it has not got (RFC 7143 §7.2.2).
     pub(super) fn resume(&mut self) {
-        let unsent: u32 = self.bursts.iter().map(|burst| burst.end - burst.at).sum();
-        self.granted = self.granted.saturating_sub(unsent);
-        self.bursts.clear();
-        self.ranges = Extents::default();
+        for burst in std::mem::take(&mut self.bursts) {
+            if !burst.again {
+                self.ranges.remove(burst.at, burst.end);
+            }
+        }
+        self.granted = self.ranges.total();
         self.resumed = true;
     }
 
     /// The task begins anew.
     pub(super) fn restart(&mut self) {
         *self = Self::default();
+    }
+
+    /// Whether the target cannot have all it asked for: some was not sent for the first time yet,
+    /// or was rejected and not asked for again.
+    pub(super) fn owes_data(&self) -> bool {
+        self.rejected || self.bursts.iter().any(|burst| !burst.again)
+    }
+
+    /// The R2TSN after the highest one that came; `None` when the target may begin anywhere.
+    pub(super) fn next_r2t_sn(&self) -> Option<R2tSn> {
+        (!self.resumed).then_some(self.next_r2t_sn)
+    }
+
+    /// A Data-Out PDU of it was rejected.
+    pub(super) fn data_rejected(&mut self) {
+        self.rejected = true;
     }
 
     pub(super) fn open(&mut self, opening: Opening) {
@@ -109,6 +134,7 @@ impl WriteProgress {
                 at: opening.immediate,
                 end: opening.unsolicited_end,
                 data_sn: DataSn(0),
+                again: false,
             });
         }
     }
@@ -126,14 +152,13 @@ impl WriteProgress {
             bytes,
             fault,
         };
-        if self.resumed && offset.saturating_add(bytes) <= expected {
-            // The target counts on where it was, which may be behind R2Ts that got lost, and may
-            // ask again for what it has thrown away.
+        let recovers = params.error_recovery_level > 0;
+        if self.resumed {
+            // The target counts on where it was, which may be behind R2Ts that got lost.
             self.next_r2t_sn = r2t.r2t_sn;
-            self.granted = self.granted.min(offset);
             self.resumed = false;
         }
-        if r2t.r2t_sn != self.next_r2t_sn {
+        if r2t.r2t_sn != self.next_r2t_sn && !recovers {
             return Err(ProtocolError::R2tSnGap {
                 expected: self.next_r2t_sn.0,
                 actual: r2t.r2t_sn.0,
@@ -151,23 +176,34 @@ impl WriteProgress {
             .iter()
             .filter(|burst| burst.ttt != Ttt::RESERVED)
             .count();
-        if outstanding >= usize::from(params.max_outstanding_r2t) {
+        let allowed = usize::from(params.max_outstanding_r2t);
+        // One that recovers may come while the data of the one it replaces are still on their way.
+        let allowed = if recovers { 2 * allowed } else { allowed };
+        if outstanding >= allowed {
             return Err(bad(R2tFault::TooMany));
         }
-        if params.data_sequence_in_order && offset != self.granted {
+        let new_bytes = if recovers {
+            // A target may ask for bytes again in recovery, and in any order.
+            self.ranges.cover(offset, end)
+        } else if params.data_sequence_in_order {
+            (offset == self.granted).then_some(bytes)
+        } else {
+            self.ranges.add(offset, end).then_some(bytes)
+        };
+        let Some(new_bytes) = new_bytes else {
             return Err(bad(R2tFault::OutOfOrder));
+        };
+        self.granted = self.granted.saturating_add(new_bytes);
+        self.rejected = false;
+        if !r2t.r2t_sn.precedes(self.next_r2t_sn) {
+            self.next_r2t_sn = r2t.r2t_sn.next();
         }
-        // A target may ask for bytes again only in recovery (ErrorRecoveryLevel 1).
-        if !params.data_sequence_in_order && !self.ranges.add(offset, end) {
-            return Err(bad(R2tFault::OutOfOrder));
-        }
-        self.granted = self.granted.saturating_add(bytes);
-        self.next_r2t_sn = r2t.r2t_sn.next();
         self.bursts.push(Burst {
             ttt: r2t.ttt,
             at: offset,
             end,
             data_sn: DataSn(0),
+            again: new_bytes == 0,
         });
         Ok(())
     }
@@ -188,7 +224,11 @@ impl WriteProgress {
 
 impl Session {
     /// An R2T came.
-    pub(super) fn ready_to_transfer(&mut self, r2t: &R2t) -> Result<(), ProtocolError> {
+    pub(super) fn ready_to_transfer(
+        &mut self,
+        now: Instant,
+        r2t: &R2t,
+    ) -> Result<(), ProtocolError> {
         let key = TaskKey::from_itt(r2t.itt);
         let params = &self.params;
         let Some(task) = self
@@ -205,11 +245,23 @@ impl Session {
                 fault: R2tFault::NoWrite,
             });
         }
+        let arrival = if r2t.r2t_sn == task.write.next_r2t_sn {
+            Arrival::Next
+        } else {
+            task.r2t_sn_out_of_turn(r2t.r2t_sn.0, params.error_recovery_level)?
+        };
+        if arrival == Arrival::Duplicate {
+            self.stats.duplicates += 1;
+            return Ok(());
+        }
         let idle = !task.write.is_sending();
         task.write.grant(r2t, task.expected_bytes, params)?;
         let connection = self.connections.get_mut(task.allegiance);
         if let (true, Some(connection)) = (idle && !task.muted, connection) {
             connection.sending.push_back(key);
+        }
+        if arrival != Arrival::Next {
+            self.after_out_of_turn(now, key, arrival);
         }
         Ok(())
     }

@@ -12,7 +12,7 @@ use super::keys::{Key, Kind};
 use super::value::{Value, ValueFault};
 
 /// Highest ErrorRecoveryLevel this initiator implements.
-const ERROR_RECOVERY_LEVEL_MAX: u32 = 0;
+const ERROR_RECOVERY_LEVEL_MAX: u32 = 1;
 /// Highest iSCSIProtocolLevel this initiator implements.
 const PROTOCOL_LEVEL_MAX: u32 = 2;
 
@@ -202,10 +202,8 @@ impl Offer {
         {
             return Err(OfferError::FirstBurstAboveMaxBurst { first, max });
         }
-        let ordered = self.value(Key::DataSequenceInOrder) != Some(Value::Boolean(false));
-        let level = self.number(Key::ErrorRecoveryLevel).unwrap_or(0);
         let r2ts = self.number(Key::MaxOutstandingR2T).unwrap_or(1);
-        if level > 0 && ordered && r2ts > 1 {
+        if r2ts > 1 && self.allows_one_r2t() {
             return Err(OfferError::TooManyR2ts { r2ts });
         }
         Ok(())
@@ -215,8 +213,8 @@ impl Offer {
         self.entries.keys().copied()
     }
 
-    /// The value offered. A FirstBurstLength that nobody chose follows MaxBurstLength down, so
-    /// that lowering one key alone is enough.
+    /// The value offered. A FirstBurstLength that nobody chose follows MaxBurstLength down, and
+    /// such a MaxOutstandingR2T follows ErrorRecoveryLevel, so that changing one key is enough.
     pub(crate) fn value(&self, key: Key) -> Option<Value> {
         let entry = self.entries.get(&key)?;
         if key == Key::FirstBurstLength
@@ -226,7 +224,16 @@ impl Offer {
         {
             return Some(Value::Number(first.min(max)));
         }
+        if key == Key::MaxOutstandingR2T && !entry.explicit && self.allows_one_r2t() {
+            return Some(Value::Number(1));
+        }
         Some(entry.value.clone())
+    }
+
+    /// RFC 7143 §13.19: with recovery and ordered sequences, R2Ts come one at a time.
+    fn allows_one_r2t(&self) -> bool {
+        let ordered = self.value(Key::DataSequenceInOrder) != Some(Value::Boolean(false));
+        ordered && self.number(Key::ErrorRecoveryLevel).unwrap_or(0) > 0
     }
 
     fn number(&self, key: Key) -> Option<u32> {
@@ -241,7 +248,7 @@ impl Offer {
 fn unimplemented_value(key: Key, value: &Value) -> Option<&'static str> {
     match value {
         Value::Number(level) if key == Key::ErrorRecoveryLevel => {
-            (*level > ERROR_RECOVERY_LEVEL_MAX).then_some("0")
+            (*level > ERROR_RECOVERY_LEVEL_MAX).then_some("0 or 1")
         }
         Value::Number(level) if key == Key::IscsiProtocolLevel => {
             (*level > PROTOCOL_LEVEL_MAX).then_some("2")

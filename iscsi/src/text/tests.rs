@@ -459,7 +459,7 @@ fn offers_that_cannot() {
         );
     }
     for (name, value) in [
-        ("ErrorRecoveryLevel", "1"),
+        ("ErrorRecoveryLevel", "2"),
         ("iSCSIProtocolLevel", "3"),
         ("TaskReporting", "RFC3720"),
         ("TaskReporting", "FastAbort"),
@@ -488,6 +488,22 @@ fn first_burst_against_max_burst() {
         Err(OfferError::FirstBurstAboveMaxBurst { first, max })
     );
     offer.set("MaxBurstLength", "8192").unwrap();
+    offer.check().unwrap();
+}
+
+#[test]
+fn recovery_with_ordered_sequences_allows_one_r2t() {
+    let mut offer = set("ErrorRecoveryLevel", "1").unwrap();
+    let r2ts = |offer: &Offer| offer.get(Key::MaxOutstandingR2T);
+    assert_eq!(r2ts(&offer).as_deref(), Some("1"), "nobody chose it");
+    offer.check().unwrap();
+    offer.set("DataSequenceInOrder", "No").unwrap();
+    assert_eq!(r2ts(&offer).as_deref(), Some("8"));
+    offer.check().unwrap();
+    offer.set("DataSequenceInOrder", "Yes").unwrap();
+    offer.set("MaxOutstandingR2T", "2").unwrap();
+    assert_eq!(offer.check(), Err(OfferError::TooManyR2ts { r2ts: 2 }));
+    offer.set("ErrorRecoveryLevel", "0").unwrap();
     offer.check().unwrap();
 }
 

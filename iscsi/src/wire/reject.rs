@@ -58,6 +58,7 @@ impl Reject {
             0x08 => "invalid data acknowledgment",
             0x09 => "invalid PDU field",
             0x0a => "out of target transfer tags",
+            0x0b => "deprecated reason",
             0x0c => "waiting for logout",
             _ => "reserved reason",
         }

@@ -46,6 +46,54 @@ pub struct SnackRequest {
 impl SnackRequest {
     const NAME: &'static str = "SNACK Request";
 
+    /// Asks for `run_length` Data-In or R2T PDUs of a task again, from DataSN or R2TSN `beg_run`
+    /// on. As with all constructors here, ExpStatSN is filled in when it is sent.
+    #[must_use]
+    pub const fn data_or_r2t(itt: Itt, beg_run: u32, run_length: u32) -> Self {
+        Self {
+            kind: SnackKind::DataOrR2t,
+            lun: Lun::ZERO,
+            itt,
+            ttt: Ttt::RESERVED,
+            exp_stat_sn: StatSn(0),
+            beg_run,
+            run_length,
+        }
+    }
+
+    /// Asks for `run_length` answers again, from StatSN `beg_run` on.
+    #[must_use]
+    pub const fn status(beg_run: StatSn, run_length: u32) -> Self {
+        Self {
+            kind: SnackKind::Status,
+            itt: Itt::RESERVED,
+            ..Self::data_or_r2t(Itt::RESERVED, beg_run.0, run_length)
+        }
+    }
+
+    /// Acknowledges all data before DataSN `next`; tag and LUN are those of the Data-In that asked
+    /// for it (§11.16.5).
+    #[must_use]
+    pub const fn data_ack(lun: Lun, ttt: Ttt, next: u32) -> Self {
+        Self {
+            kind: SnackKind::DataAck,
+            lun,
+            ttt,
+            ..Self::data_or_r2t(Itt::RESERVED, next, 0)
+        }
+    }
+
+    /// Asks for all unacknowledged data of a task again, cut anew; `tag`, neither 0 nor all ones,
+    /// comes back in the SCSI Response (§11.16.3).
+    #[must_use]
+    pub const fn r_data(itt: Itt, tag: u32) -> Self {
+        Self {
+            kind: SnackKind::RData,
+            ttt: Ttt(tag),
+            ..Self::data_or_r2t(itt, 0, 0)
+        }
+    }
+
     /// The header. Both lengths are 0 in a well-formed request.
     #[must_use]
     pub fn encode(&self, lengths: Lengths) -> Bhs {

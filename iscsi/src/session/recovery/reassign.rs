@@ -193,13 +193,7 @@ impl Session {
         }
         let acknowledged = self.window.has_acknowledged(task.cmd_sn);
         task.allegiance = cid;
-        if acknowledged {
-            task.read.resume();
-            task.write.resume();
-        } else {
-            task.read.restart();
-            task.write.restart();
-        }
+        task.change_connection(acknowledged);
         let (ending, bytes) = (task.ending, task.expected_bytes);
         self.connections.get_mut(cid)?.take_on(bytes);
         let deadline = later(now, self.config.timeouts.abort_task);

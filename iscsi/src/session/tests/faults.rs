@@ -29,16 +29,6 @@ fn pdus_that_do_not_belong_here() {
 }
 
 #[test]
-fn a_rejected_command_ends_the_session() {
-    let loss = lost_by(|peer| {
-        let command = Pdu::new(0x01, 0xc1).put(16, 0x1111_0000);
-        let reject = Pdu::new(0x3f, 0x80).byte(2, 4).put(16, NONE);
-        peer.status(reject.with(&command.bhs))
-    });
-    assert!(loss.to_string().contains("protocol error"), "{loss}");
-}
-
-#[test]
 fn a_reject_without_a_header_ends_the_session() {
     lost_by(|peer| {
         let reject = Pdu::new(0x3f, 0x80).byte(2, 9).put(16, NONE);

@@ -15,6 +15,7 @@
 mod arbitrary;
 mod commands;
 mod ending;
+mod erl1;
 mod faults;
 mod fence;
 mod keepalive;

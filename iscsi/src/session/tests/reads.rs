@@ -223,14 +223,16 @@ fn an_underflow_says_how_much_is_valid() {
 }
 
 #[test]
-fn a_residual_beyond_the_transfer_is_refused() {
+fn a_residual_beyond_the_transfer_fails_the_command_alone() {
     let mut peer = Peer::ready();
     let key = peer.read(1024);
     let itt = peer.one().itt();
     let answer = peer.answer(itt, 0).byte(1, 0x82).put(44, 1025);
     peer.reply(&[answer]);
-    assert!(peer.loss().is_some());
-    peer.failed(key);
+    let failure = (DeliveryErrorKind::TargetFailure, Certainty::Answered);
+    assert_eq!(peer.failed(key), failure);
+    peer.assert_up();
+    peer.assert_clean();
 }
 
 #[test]
