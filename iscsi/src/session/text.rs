@@ -439,6 +439,9 @@ impl Session {
             });
         }
         let (receive, send) = (params.max_recv_bytes, params.max_send_bytes);
+        if changes.max_recv_bytes.is_some() {
+            self.max_recv_bytes_changed(cid);
+        }
         if let Some(alias) = changes.target_alias {
             self.params.target_alias = Some(alias);
         }

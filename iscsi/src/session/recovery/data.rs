@@ -90,7 +90,7 @@ impl Task {
     /// The first Data-In that has not come: what TASK REASSIGN asks for (RFC 7143 §11.5.6).
     pub(in crate::session) fn exp_data_sn(&self) -> DataSn {
         let gap = self.recovery.as_ref().and_then(|it| it.gaps.first());
-        gap.map_or(self.read.next_data_sn(), DataSn)
+        gap.map_or_else(|| self.read.next_data_sn(), DataSn)
     }
 
     /// The task goes on, on another connection (`acknowledged`), or begins anew there.
@@ -507,7 +507,6 @@ impl Session {
 
     /// Our MaxRecvDataSegmentLength on a connection has changed: what is asked for again of the
     /// tasks under way comes cut anew (RFC 7143 §11.16.3).
-    #[cfg_attr(not(test), expect(dead_code, reason = "live parameters call it"))]
     pub(in crate::session) fn max_recv_bytes_changed(&mut self, cid: Cid) {
         if !self.recovers() {
             return;

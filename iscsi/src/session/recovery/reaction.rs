@@ -260,6 +260,14 @@ mod tests {
                 [FailTask; 3],
             ),
             (ProtocolError::UnexpectedPdu { pdu: "" }, [DropSession; 3]),
+            (
+                ProtocolError::WrongConnection {
+                    itt: 1,
+                    allegiance: crate::name::Cid(1),
+                    cid: crate::name::Cid(2),
+                },
+                [DropSession; 3],
+            ),
         ]
     }
 

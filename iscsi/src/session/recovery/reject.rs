@@ -60,17 +60,9 @@ impl Session {
                     connection.ping = connection.ping.filter(|ping| ping.itt != itt);
                 }
             }
-            Some(Opcode::TaskRequest) => {
-                if !self.function_rejected(itt, reject) {
-                    self.task_request_rejected(now, itt);
-                }
-            }
+            Some(Opcode::TaskRequest) => self.management_rejected(now, itt, reject),
             Some(Opcode::TextRequest) => self.text_rejected(now, cid, itt, reject),
-            Some(Opcode::LogoutRequest) => {
-                if !self.connection_logout_rejected(now, itt) {
-                    self.logout_refused(now);
-                }
-            }
+            Some(Opcode::LogoutRequest) => self.logout_rejected(now, itt),
             Some(Opcode::DataOut) => {
                 if let Some(task) = self.tasks.get_mut(TaskKey::from_itt(itt)) {
                     task.write.data_rejected();
@@ -85,6 +77,18 @@ impl Session {
             _ => {}
         }
         Ok(())
+    }
+
+    fn management_rejected(&mut self, now: Instant, itt: Itt, reject: &Reject) {
+        if !self.function_rejected(itt, reject) {
+            self.task_request_rejected(now, itt);
+        }
+    }
+
+    fn logout_rejected(&mut self, now: Instant, itt: Itt) {
+        if !self.connection_logout_rejected(now, itt) {
+            self.logout_refused(now);
+        }
     }
 
     fn snack_rejected(&mut self, cid: Cid, snack: &SnackRequest) -> Result<(), ProtocolError> {
