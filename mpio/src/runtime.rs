@@ -206,9 +206,11 @@ async fn verify<N: Nexus, C: Clock>(
                 }
                 // Registered in any case, so that it can be used as soon as the target lets it.
                 let admitted = access::admits(unit, path, &profile);
-                match register(unit, path, life, finding).await {
-                    Verified::Same if !admitted => Verified::NoAccess,
-                    what => what,
+                let what = register(unit, path, life, finding).await;
+                if what == Verified::Same && !admitted {
+                    Verified::NoAccess
+                } else {
+                    what
                 }
             }
             Err(difference) => {
