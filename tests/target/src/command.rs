@@ -189,8 +189,16 @@ impl Target {
         if matches!(opcode, 0x03 | 0x12 | 0xa0) {
             return None;
         }
-        let queue = self.sessions.get_mut(&tsih)?.attentions.get_mut(&unit)?;
-        queue.pop_front().map(Reply::check)
+        let session = self.sessions.get_mut(&tsih)?;
+        let attention = session
+            .attentions
+            .get_mut(&unit)
+            .and_then(VecDeque::pop_front);
+        if let Some(sense) = attention {
+            return Some(Reply::check(sense));
+        }
+        let group = task.execution.sender.entrance.port_group;
+        self.access_refuses(unit, group, &task.execution.cdb)
     }
 
     /// Does whatever a task can do now: ask for data, or be executed.
@@ -344,7 +352,13 @@ impl Target {
         if let Some(sense) = attention {
             return unit.request_sense(cdb, sense);
         }
-        let reply = match cdb[0] {
+        if let Some(reply) = self.access_reply(now, tsih, index, execution, late) {
+            return reply;
+        }
+        let Some(unit) = self.units.get_mut(index) else {
+            return Reply::check(Sense::LUN_NOT_SUPPORTED);
+        };
+        let mut reply = match cdb[0] {
             _ if unit.reservations.conflicts(&execution.sender, cdb) => Reply {
                 status: status::RESERVATION_CONFLICT,
                 ..Reply::default()
@@ -353,6 +367,7 @@ impl Target {
             0x5f => return self.change_reservations(index, execution),
             _ => unit.execute(cdb, &execution.data, &execution.sender),
         };
+        self.mark_tpgs(cdb, &mut reply);
         if let Some((lba, blocks)) = reply.wrote
             && self.config.journal
         {

@@ -15,6 +15,8 @@ pub struct Config {
     pub portals: Vec<Portal>,
     /// Logical units, LUN 0 first.
     pub luns: Vec<Lun>,
+    /// Target port groups; `None`: every port is alike and there is no ALUA.
+    pub alua: Option<Alua>,
     /// CHAP; `None` admits everybody.
     pub chap: Option<Chap>,
     /// Whether discovery sessions must authenticate as well, when `chap` is set.
@@ -81,6 +83,7 @@ impl Default for Config {
                 group: 1,
             }],
             luns: vec![Lun::default()],
+            alua: None,
             chap: None,
             chap_in_discovery: false,
             keys: Keys::default(),
@@ -141,6 +144,67 @@ impl Default for Lun {
             serial: "TESTTARGET0000".to_owned(),
         }
     }
+}
+
+/// Asymmetric logical unit access (SPC-4 §5.15); every LUN begins with the same states.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Alua {
+    /// TPGS of the INQUIRY data: 1 the target moves states, 2 the initiator may, 3 both.
+    pub tpgs: u8,
+    /// Target port group of each portal, in their order. Need not be the portal group tag.
+    pub group_of_portal: Vec<u16>,
+    /// The groups as they are at first.
+    pub groups: Vec<PortGroup>,
+    /// Whether the extended header of REPORT TARGET PORT GROUPS is known.
+    pub extended_header: bool,
+    /// IMPLICIT TRANSITION TIME in seconds; 0 says nothing.
+    pub transition_time_s: u8,
+    /// How long a change by SET TARGET PORT GROUPS takes.
+    pub transition: Duration,
+    /// State that active/optimized groups get when SET TARGET PORT GROUPS opens another one.
+    pub others_become: Option<u8>,
+    /// SET TARGET PORT GROUPS fails.
+    pub refuse_set: bool,
+    /// Who gets the unit attention 2A/06.
+    pub told: Told,
+}
+
+impl Default for Alua {
+    fn default() -> Self {
+        Self {
+            tpgs: 3,
+            group_of_portal: Vec::new(),
+            groups: Vec::new(),
+            extended_header: true,
+            transition_time_s: 10,
+            transition: Duration::ZERO,
+            others_become: None,
+            refuse_set: false,
+            told: Told::Everybody,
+        }
+    }
+}
+
+/// A target port group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PortGroup {
+    /// TARGET PORT GROUP.
+    pub id: u16,
+    /// ASYMMETRIC ACCESS STATE as on the wire, see [`crate::access_state`].
+    pub state: u8,
+    /// PREF.
+    pub preferred: bool,
+}
+
+/// Which nexuses get a unit attention when a group's state changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Told {
+    /// All but the one that asked for the change (SPC-4 §5.15.2.7).
+    Everybody,
+    /// Those through ports of the group, as the Linux kernel's target does it.
+    Group,
+    /// None: a defect.
+    Nobody,
 }
 
 /// CHAP of RFC 7143 §12.1.3 as the authenticator, and as the peer when mutual.

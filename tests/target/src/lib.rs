@@ -26,6 +26,7 @@
 //! # }
 //! ```
 
+mod access;
 mod answer;
 mod async_message;
 mod command;
@@ -58,8 +59,9 @@ mod tmf;
 mod wire;
 
 pub use crate::async_message::AsyncEvent;
-pub use crate::config::{Chap, Config, Keys, Lun, Portal, Quirks, Redirect};
+pub use crate::config::{Alua, Chap, Config, Keys, Lun, PortGroup, Portal, Quirks, Redirect, Told};
 pub use crate::disk::Disk;
+pub use crate::disk::alua::access as access_state;
 pub use crate::disk::device::status;
 pub use crate::disk::sense::Sense;
 pub use crate::fault::{

@@ -288,6 +288,9 @@ impl Target {
             entrance: Entrance {
                 target_name: self.config.target_name.clone(),
                 group,
+                port_group: self.config.alua.as_ref().map_or(group, |alua| {
+                    alua.group_of_portal.get(portal).copied().unwrap_or(group)
+                }),
                 port: u16::try_from(portal + 1).unwrap_or(u16::MAX),
             },
             parameters: login.operational.parameters.clone(),

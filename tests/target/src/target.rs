@@ -9,6 +9,7 @@ use crate::ConnectionId;
 use crate::config::Config;
 use crate::connection::{Connection, Leaving, Numbering, Phase};
 use crate::disk::Disk;
+use crate::disk::alua::{By, PortGroups};
 use crate::disk::device::Unit;
 use crate::fault::{Faults, PduEffect};
 use crate::judge::{Judge, Rule, Violation};
@@ -140,6 +141,14 @@ pub(crate) enum Timer {
         tsih: u16,
         task: u64,
     },
+    /// A target port group gets into a state.
+    Access {
+        lun: usize,
+        group: u16,
+        state: u8,
+        by_command: bool,
+        except: Option<u16>,
+    },
 }
 
 /// A write that outlived its connection.
@@ -166,6 +175,8 @@ pub struct Target {
     pub(crate) connections: BTreeMap<ConnectionId, Connection>,
     pub(crate) sessions: BTreeMap<u16, Session>,
     pub(crate) units: Vec<Unit>,
+    /// Target port groups of each unit; empty without ALUA.
+    pub(crate) access: Vec<PortGroups>,
     pub(crate) late: BTreeMap<u64, Late>,
     pub(crate) journal: Vec<WriteRecord>,
     pub(crate) hold_r2ts: bool,
@@ -195,6 +206,10 @@ impl Target {
             connections: BTreeMap::new(),
             sessions: BTreeMap::new(),
             units: units.collect(),
+            access: match &config.alua {
+                Some(alua) => vec![PortGroups::new(alua); config.luns.len()],
+                None => Vec::new(),
+            },
             late: BTreeMap::new(),
             journal: Vec::new(),
             hold_r2ts: false,
@@ -328,6 +343,16 @@ impl Target {
                 return;
             }
             match entry.remove() {
+                Timer::Access {
+                    lun,
+                    group,
+                    state,
+                    by_command,
+                    except,
+                } => {
+                    let by = if by_command { By::Command } else { By::Target };
+                    self.change_access(lun, group, state, by, except);
+                }
                 Timer::Execute { tsih, task } => self.execute_by_id(now, tsih, task),
                 Timer::Answer { tsih, task } => self.answer_by_id(now, tsih, task),
                 Timer::Late(id) => self.execute_late(now, id),

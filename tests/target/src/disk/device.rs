@@ -166,6 +166,7 @@ impl Unit {
             0x42 | 0x55 => Ok(u64::from(cdb.be16(7))),
             0x15 => Ok(u64::from(cdb[4])),
             0x5f => Ok(u64::from(cdb.be32(5))),
+            0xa4 => Ok(u64::from(cdb.be32(6))),
             _ => Ok(0),
         }
     }

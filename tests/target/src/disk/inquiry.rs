@@ -8,6 +8,8 @@ use super::sense::Sense;
 pub(crate) struct Entrance {
     pub(crate) target_name: String,
     pub(crate) group: u16,
+    /// Target port group, as SCSI counts them.
+    pub(crate) port_group: u16,
     /// Relative port identifier; counts from 1.
     pub(crate) port: u16,
 }
@@ -25,7 +27,7 @@ pub(crate) fn absent() -> Vec<u8> {
 
 /// Standard INQUIRY data: SPC-4 disk with command queueing.
 pub(crate) fn standard() -> Vec<u8> {
-    // TPGS is clear: every port is active/optimized and REPORT TARGET PORT GROUPS is not implemented.
+    // TPGS is clear: without configured groups every port is active/optimized.
     let mut data = vec![0x00, 0x00, 0x06, 0x12, 91, 0x00, 0x00, 0x02];
     data.extend(b"RUSTTEST");
     data.extend(b"MEMORY DISK     ");
@@ -105,7 +107,7 @@ fn designators(disk: &Disk, entrance: &Entrance) -> Vec<u8> {
     designator(&mut out, 2, 0x01, vendor.as_bytes());
     let [high, low] = entrance.port.to_be_bytes();
     designator(&mut out, 1, 0x14, &[0, 0, high, low]);
-    let [high, low] = entrance.group.to_be_bytes();
+    let [high, low] = entrance.port_group.to_be_bytes();
     designator(&mut out, 1, 0x15, &[0, 0, high, low]);
     let port_name = format!("{},t,0x{:04x}", entrance.target_name, entrance.group);
     designator(&mut out, 3, 0x18, &name_string(&port_name));
@@ -149,6 +151,7 @@ mod tests {
         let entrance = Entrance {
             target_name: "iqn.2026-01.x:y".into(),
             group: 7,
+            port_group: 7,
             port: 2,
         };
         for page in PAGES {

@@ -2,6 +2,7 @@
 //!
 //! [`Disk`] holds blocks; [`device`] turns a CDB and its data into a reply. Neither knows iSCSI.
 
+pub(crate) mod alua;
 pub(crate) mod device;
 pub(crate) mod inquiry;
 pub(crate) mod mode;

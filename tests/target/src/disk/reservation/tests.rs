@@ -8,6 +8,7 @@ fn host(number: u8) -> Sender {
         session: number.into(),
         initiator_port: format!("iqn.2026-01.x:h{number},i,0x80000000000{number}"),
         entrance: Entrance {
+            port_group: 0,
             target_name: String::new(),
             group: 1,
             port: 1,
