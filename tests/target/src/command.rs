@@ -193,7 +193,7 @@ impl Target {
         let attention = session
             .attentions
             .get_mut(&unit)
-            .and_then(VecDeque::pop_front);
+            .and_then(std::collections::VecDeque::pop_front);
         if let Some(sense) = attention {
             return Some(Reply::check(sense));
         }
