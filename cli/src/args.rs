@@ -103,6 +103,14 @@ Examples:
   iscsi pr show iscsi://192.0.2.1/iqn.2026-11.org.example:disk/0"
     )]
     Pr(pr::PrArgs),
+    /// Reset a logical unit, a target or a nexus. ENDS WHAT OTHERS HAVE UNDER WAY THERE.
+    #[command(
+        after_help = "The reset reaches every initiator of the logical unit, or of the target; only --nexus concerns \
+this command alone (its own sessions; needs a target with iSCSIProtocolLevel 2).
+
+Example: iscsi reset --lun iscsi://192.0.2.1/iqn.2026-11.org.example:disk/0"
+    )]
+    Reset(ResetArgs),
     /// Measure a logical unit. --rw write and randwrite OVERWRITE ITS DATA.
     #[command(
         after_help = "Example: iscsi bench iscsi://192.0.2.1/iqn.2026-11.org.example:disk/0 \
@@ -181,6 +189,32 @@ pub(crate) struct CpArgs {
     pub(crate) verify: bool,
     #[command(flatten)]
     pub(crate) login: LoginArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ResetArgs {
+    #[command(flatten)]
+    pub(crate) what: ResetScope,
+    #[command(flatten)]
+    pub(crate) unit: UnitArgs,
+}
+
+/// What is reset; exactly one.
+#[derive(Debug, Clone, Copy, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct ResetScope {
+    /// The logical unit of the URL.
+    #[arg(long)]
+    pub(crate) lun: bool,
+    /// All logical units of the target.
+    #[arg(long)]
+    pub(crate) target_warm: bool,
+    /// The target as after power on; it drops all sessions of everybody.
+    #[arg(long)]
+    pub(crate) target_cold: bool,
+    /// The I_T nexus: the sessions of this command.
+    #[arg(long)]
+    pub(crate) nexus: bool,
 }
 
 /// What `bench` does.

@@ -112,6 +112,9 @@ pub(crate) enum Failure {
         "{so_far}: the target acknowledged these, they are not flushed; writes between byte {from} and byte {to} may or may not have been done"
     )]
     WriteUnknown { so_far: String, from: u64, to: u64 },
+    /// The target did not carry out what was asked.
+    #[error("{0}")]
+    Refused(String),
     /// A signal.
     #[error("stopped by {}", match .0 {
         Signal::Interrupt => "Ctrl-C",
@@ -130,6 +133,7 @@ impl Failure {
             Self::Usage(_) => Status::Usage,
             Self::Verification { .. } | Self::Demo(_) => Status::Verification,
             Self::WriteUnknown { .. } => Status::Unknown,
+            Self::Refused(_) => Status::Device,
             Self::Interrupted(signal) => Status::Interrupted(*signal),
             Self::OutputClosed => Status::Other,
         }

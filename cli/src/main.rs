@@ -63,6 +63,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             Verb::Write(args) => verb::write::run(&context, &args).await,
             Verb::Cp(args) => verb::cp::run(&context, &args).await,
             Verb::Pr(args) => verb::pr::run(&context, &args).await,
+            Verb::Reset(args) => verb::reset::run(&context, args).await,
             Verb::Bench(args) => verb::bench::run(&context, &args).await,
             Verb::Demo => verb::demo::run(&context).await,
         }

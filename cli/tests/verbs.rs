@@ -561,3 +561,19 @@ fn cli_input(cli: &Cli, name: &str) -> String {
     std::fs::write(&path, noise(512, 1)).expect("written");
     path.to_str().expect("text").to_owned()
 }
+
+#[test]
+fn reset_says_what_the_target_answered() {
+    let target = small(512);
+    let cli = Cli::new();
+    let url = target.url(0);
+    let text = cli.run(["reset", "--lun", &url]).text(0);
+    assert_eq!(text, "LOGICAL UNIT RESET: function complete\n");
+    let json = cli.run(["reset", "--lun", &url, "--json"]).json();
+    assert_eq!(json["function"], "LOGICAL UNIT RESET");
+    assert_eq!(json["response"], "function complete");
+    // Exactly one thing is reset at a time, and none without being named.
+    cli.run(["reset", &url]).fails(2);
+    cli.run(["reset", "--lun", "--nexus", &url]).fails(2);
+    target.assert_logged_out();
+}

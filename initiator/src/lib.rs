@@ -37,6 +37,7 @@ mod error;
 mod event;
 mod initiator;
 mod isids;
+mod management;
 mod plan;
 mod query;
 mod state;
@@ -52,7 +53,10 @@ pub use iscsi::name::{
     Host, IscsiName, Isid, NameError, Portal, PortalError, PortalGroupTag, Tsih,
 };
 pub use iscsi::net::{ConnectError, ConnectErrorKind};
-pub use iscsi::session::{Event as SessionEvent, LossReason, SessionSnapshot, Timeouts};
+pub use iscsi::session::{
+    Event as SessionEvent, LossReason, ManagementFunction, ManagementResponse, SessionSnapshot,
+    TaskManagementError, TaskManagementResponse, Timeouts,
+};
 pub use iscsi::text::{ConnectionParams, NegotiatedKey, OfferError, SessionParams};
 pub use mpio::{
     AssembleError, EventKind as PathEvent, Failback, FenceFailure, FenceQuality, Geometry, IoError,

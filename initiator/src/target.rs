@@ -343,6 +343,10 @@ impl Target {
         self.shared.paths.iter().map(snapshot).collect()
     }
 
+    pub(crate) fn session_handles(&self) -> impl Iterator<Item = &SessionHandle> {
+        self.shared.paths.iter().map(|path| &path.handle)
+    }
+
     /// What happens from now on.
     #[must_use]
     pub fn events(&self) -> EventReceiver {

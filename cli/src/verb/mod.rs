@@ -8,4 +8,5 @@ pub(crate) mod info;
 pub(crate) mod ls;
 pub(crate) mod pr;
 pub(crate) mod read;
+pub(crate) mod reset;
 pub(crate) mod write;
