@@ -89,7 +89,9 @@ impl Scenario {
         let digests = rng.bool();
         let near_wrap = rng.bool();
         let (target_auth, auth) = authentication(rng);
+        let recovery = Recovery::random(rng);
         let mut target = target(rng, paths, digests, near_wrap);
+        recovery.allow(&mut target.keys);
         target.chap = target_auth;
         let links: Vec<Link> = (0..paths).map(|_| link(rng)).collect();
         let workload = workload(rng, &links, target.luns[0].block_bytes);
@@ -97,7 +99,7 @@ impl Scenario {
         let faults = schedule::schedule(rng, paths, digests, run_for, &target);
         Self {
             seed,
-            offer: offer(rng, digests),
+            offer: offer(rng, digests, recovery),
             auth,
             queue_depth: [1, 2, 4, 16, 64][rng.usize(..5)],
             keepalive: Keepalive {
@@ -144,7 +146,8 @@ impl Scenario {
         this.target.queue_depth = 64;
         this.queue_depth = 64;
         this.auth = AuthPolicy::None;
-        this.offer = offer(rng, false);
+        this.offer = offer(rng, false, Recovery::NONE);
+        Recovery::NONE.allow(&mut this.target.keys);
         this.links = (0..2).map(|_| fault::plain_link()).collect();
         this.settings = vec![PathSettings::default(); 2];
         this.workload.writes = 0.6;
@@ -297,7 +300,37 @@ pub fn address(portal: usize) -> String {
     format!("10.0.0.{}:3260", portal + 1)
 }
 
-fn offer(rng: &mut Rng, digests: bool) -> Vec<(&'static str, String)> {
+/// How many connections a session has, and how much of the protocol's own recovery.
+#[derive(Debug, Clone, Copy)]
+struct Recovery {
+    connections: u16,
+    level: u8,
+}
+
+impl Recovery {
+    const NONE: Self = Self {
+        connections: 1,
+        level: 0,
+    };
+
+    /// Half of the seeds have what nearly everybody has.
+    fn random(rng: &mut Rng) -> Self {
+        if rng.bool() {
+            return Self::NONE;
+        }
+        Self {
+            connections: [1, 2, 2, 3, 4][rng.usize(..5)],
+            level: 0,
+        }
+    }
+
+    fn allow(self, keys: &mut Keys) {
+        keys.max_connections = self.connections.into();
+        keys.error_recovery_level = self.level;
+    }
+}
+
+fn offer(rng: &mut Rng, digests: bool, recovery: Recovery) -> Vec<(&'static str, String)> {
     let max_burst = size(rng, 512, 1 << 20);
     let digest = if digests { "CRC32C" } else { "None" };
     let yes_no = |rng: &mut Rng| if rng.bool() { "Yes" } else { "No" }.to_owned();
@@ -318,6 +351,8 @@ fn offer(rng: &mut Rng, digests: bool) -> Vec<(&'static str, String)> {
     if rng.bool() {
         all.clear();
     }
+    all.push(("MaxConnections", recovery.connections.to_string()));
+    all.push(("ErrorRecoveryLevel", recovery.level.to_string()));
     all.push(("HeaderDigest", digest.to_owned()));
     all.push(("DataDigest", digest.to_owned()));
     all

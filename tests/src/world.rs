@@ -535,6 +535,8 @@ fn session_config(
         offer.set(key, value)?;
     }
     config.offer = offer;
+    // As many as both sides allow.
+    config.connections = None;
     config.queue_depth = scenario.queue_depth;
     config.keepalive = scenario.keepalive;
     config.timeouts = scenario.timeouts;

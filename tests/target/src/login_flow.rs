@@ -139,10 +139,11 @@ impl Target {
             return Ok(());
         }
         let Some(session) = self.sessions.get(&request.tsih) else {
-            self.judge.note(
-                Rule::LoginTsih,
-                format!("TSIH {} does not exist", request.tsih),
-            );
+            // A session that has just ended may be named in good faith.
+            let given = u32::from(request.tsih) <= self.tsihs_given;
+            self.judge.expect(given, Rule::LoginTsih, || {
+                format!("TSIH {} does not exist", request.tsih)
+            });
             return Err(NO_SUCH_SESSION);
         };
         let group = self
@@ -393,6 +394,7 @@ impl Target {
     }
 
     fn free_tsih(&mut self) -> u16 {
+        self.tsihs_given = self.tsihs_given.saturating_add(1);
         loop {
             self.last_tsih = self.last_tsih.wrapping_add(1).max(1);
             if !self.sessions.contains_key(&self.last_tsih) {

@@ -182,6 +182,8 @@ pub struct Target {
     pub(crate) hold_r2ts: bool,
     pub(crate) stale_window: u32,
     pub(crate) last_tsih: u16,
+    /// How many were given out; they are given in rising order.
+    pub(crate) tsihs_given: u32,
     pub(crate) recovery: Recovery,
     timers: BTreeMap<(Instant, u64), Timer>,
     next_timer: u64,
@@ -215,6 +217,7 @@ impl Target {
             hold_r2ts: false,
             stale_window: 0,
             last_tsih: 0,
+            tsihs_given: 0,
             recovery: Recovery::default(),
             timers: BTreeMap::new(),
             next_timer: 0,
