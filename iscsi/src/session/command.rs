@@ -37,12 +37,8 @@ impl Session {
             NexusState::Closed => Some(DeliveryErrorKind::Closed),
             NexusState::Up(_) | NexusState::Down(_) | _ => Some(DeliveryErrorKind::Down),
         };
-        let refusal = refusal.or_else(|| {
-            let both = matches!(command.data, DataPhase::Bidirectional(_));
-            both.then_some(DeliveryErrorKind::Unsupported)
-        });
-        let expected = u32::try_from(command.data.len());
-        let (None, Ok(expected_bytes)) = (refusal, expected) else {
+        let expected = lengths(&command.data);
+        let (None, Some((expected_bytes, bidirectional_bytes))) = (refusal, expected) else {
             return Err(self.refuse(command, refusal.unwrap_or(DeliveryErrorKind::Unsupported)));
         };
         if self.tasks.len() == self.tasks.capacity() {
@@ -69,6 +65,7 @@ impl Session {
             data: command.data,
             lent: false,
             expected_bytes,
+            bidirectional_bytes,
             cmd_sn: CmdSn(0),
             allegiance: Cid(0),
             stream: (0, 0),
@@ -345,8 +342,16 @@ impl Task {
         let pdu = ScsiCommand {
             immediate: false,
             final_: opening.unsolicited_end == opening.immediate,
-            read: matches!(self.data, DataPhase::Read(_)) && self.expected_bytes > 0,
-            write: matches!(self.data, DataPhase::Write(_)) && self.expected_bytes > 0,
+            read: match self.data {
+                DataPhase::Read(_) => self.expected_bytes > 0,
+                DataPhase::Bidirectional(_) => true,
+                DataPhase::None | DataPhase::Write(_) => false,
+            },
+            write: match self.data {
+                DataPhase::Write(_) => self.expected_bytes > 0,
+                DataPhase::Bidirectional(_) => true,
+                DataPhase::None | DataPhase::Read(_) => false,
+            },
             attribute: self.attribute,
             priority: self.priority,
             lun: self.lun,
@@ -357,7 +362,10 @@ impl Task {
             cdb: ahs::cdb_head(&self.cdb),
         };
         let mut extended = Vec::new();
-        let ahs_bytes = ahs::put_extended_cdb(&self.cdb, &mut extended);
+        let mut ahs_bytes = ahs::put_extended_cdb(&self.cdb, &mut extended);
+        if self.is_bidirectional() {
+            ahs_bytes += ahs::put_bidirectional_read(self.bidirectional_bytes, &mut extended);
+        }
         let immediate = if opening.immediate > 0 {
             payload_of(&self.data).slice(..opening.immediate as usize)
         } else {
@@ -368,6 +376,20 @@ impl Task {
             data_bytes: opening.immediate,
         };
         out.push(&pdu.encode(lengths), &extended, immediate);
+    }
+}
+
+/// Expected Data Transfer Length and Bidirectional Read Expected Data Transfer Length
+/// (RFC 7143 §11.3.4). `None`: nothing that the fields can hold, or a bidirectional command
+/// without data in one direction, which is none.
+fn lengths(data: &DataPhase) -> Option<(u32, u32)> {
+    let bytes = |len: usize| u32::try_from(len).ok();
+    match data {
+        DataPhase::Bidirectional(both) => {
+            let (write, read) = (bytes(both.write.len())?, bytes(both.read.len())?);
+            (write > 0 && read > 0).then_some((write, read))
+        }
+        DataPhase::None | DataPhase::Read(_) | DataPhase::Write(_) => Some((bytes(data.len())?, 0)),
     }
 }
 

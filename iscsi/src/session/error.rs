@@ -69,6 +69,9 @@ pub enum ProtocolError {
     /// Data-In for a task that reads nothing (RFC 7143 §11.7).
     #[error("Data-In for a task that reads nothing (RFC 7143 §11.7)")]
     UnexpectedDataIn,
+    /// The status of a bidirectional command in a Data-In (RFC 7143 §11.7.3).
+    #[error("status of a bidirectional command in a Data-In (RFC 7143 §11.7.3)")]
+    StatusInDataIn,
     /// R2T outside the payload, beyond MaxBurstLength, out of order, or too many (RFC 7143 §11.8).
     #[error("R2T for {bytes} bytes at offset {offset}: {fault} (RFC 7143 §11.8)")]
     BadR2t {

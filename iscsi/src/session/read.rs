@@ -8,9 +8,9 @@ use scsi::{DataPhase, IoBuf};
 use super::error::ProtocolError;
 use super::extents::Extents;
 use super::recovery::Arrival;
-use super::task::{Stage, TaskKey};
+use super::task::{Stage, Task, TaskKey};
 use super::{Placement, Session};
-use crate::serial::DataSn;
+use crate::serial::{DataSn, R2tSn};
 use crate::wire::DataIn;
 
 /// What a task has received.
@@ -55,6 +55,17 @@ impl ReadProgress {
     }
 }
 
+impl Task {
+    /// A Data-In has used up its number.
+    fn data_sn_taken(&mut self, sn: DataSn) {
+        self.read.next_data_sn = sn.next();
+        if self.is_bidirectional() {
+            // One sequence for Data-In and R2T (RFC 7143 §4.2.2.4).
+            self.write.set_next_r2t_sn(R2tSn(sn.next().0));
+        }
+    }
+}
+
 impl Session {
     /// Checks a Data-In against its task and lends the task's memory for the payload.
     pub(super) fn data_in(
@@ -93,14 +104,13 @@ impl Session {
         }
         let recovering = task.is_recovering();
         let over = task.is_resegmented();
-        let DataPhase::Read(buf) = &mut task.data else {
-            // A Data-In that only carries the status of a write would be SCSI Response's job.
-            return Err(ProtocolError::UnexpectedDataIn);
-        };
+        let expected = task.read_bytes();
+        let status = header.status.is_some();
+        let buf = destination(&mut task.data, status)?;
         let offset = header.buffer_offset;
         let out_of_bounds = ProtocolError::DataInOutOfBounds { offset, bytes };
         let end = match offset.checked_add(bytes) {
-            Some(end) if end <= task.expected_bytes && end as usize <= buf.len() => end,
+            Some(end) if end <= expected && end as usize <= buf.len() => end,
             _ => return Err(out_of_bounds),
         };
         if in_order && bytes > 0 && offset != task.read.leading() && !recovering {
@@ -109,9 +119,6 @@ impl Session {
         let received = &mut task.read.received;
         if !(received.add(offset, end) || over && received.cover(offset, end).is_some()) {
             return Err(out_of_bounds);
-        }
-        if arrival != Arrival::Filled {
-            task.read.next_data_sn = sn.next();
         }
         self.stats.read_bytes += u64::from(bytes);
         let placement = if bytes == 0 {
@@ -127,6 +134,9 @@ impl Session {
                 to: end as usize,
             })
         };
+        if arrival != Arrival::Filled {
+            task.data_sn_taken(sn);
+        }
         if arrival != Arrival::Next {
             self.after_out_of_turn(now, key, arrival);
         }
@@ -147,11 +157,26 @@ impl Session {
         let Some(task) = self.tasks.get_mut(loan.key) else {
             return;
         };
-        task.data = DataPhase::Read(loan.buf);
+        if let DataPhase::Bidirectional(both) = &mut task.data {
+            both.read = loan.buf;
+        } else {
+            task.data = DataPhase::Read(loan.buf);
+        }
         task.lent = false;
         if task.outcome.is_some() {
             self.settle_task(loan.key);
         }
+    }
+}
+
+/// The memory that Data-In belong into; `status`: with one in the PDU.
+fn destination(data: &mut DataPhase, status: bool) -> Result<&mut IoBuf, ProtocolError> {
+    match data {
+        DataPhase::Read(buf) => Ok(buf),
+        DataPhase::Bidirectional(_) if status => Err(ProtocolError::StatusInDataIn),
+        DataPhase::Bidirectional(both) => Ok(&mut both.read),
+        // A Data-In that only carries the status of a write would be SCSI Response's job.
+        DataPhase::None | DataPhase::Write(_) => Err(ProtocolError::UnexpectedDataIn),
     }
 }
 

@@ -3,7 +3,8 @@
 use std::time::Instant;
 
 use scsi::{
-    Certainty, DataPhase, DeliveryError, DeliveryErrorKind, Outcome, Residual, ScsiAnswer, Status,
+    Certainty, DataPhase, DeliveryError, DeliveryErrorKind, Outcome, ReadPart, Residual,
+    ScsiAnswer, Status,
 };
 
 use super::connection::Work;
@@ -19,6 +20,52 @@ use crate::wire::{DataIn, Itt, ResidualField, Response, ScsiResponse, Window};
 
 /// Longest sense data kept (SPC-4 §4.5.1).
 const SENSE_MAX: usize = 252;
+
+/// Residuals of a status: of the command, or of its write and of its read.
+#[derive(Debug, Clone, Copy)]
+struct Residuals {
+    main: ResidualField,
+    read: ResidualField,
+}
+
+/// One direction of a command that has a status (RFC 7143 §11.4.5).
+#[derive(Debug, Clone, Copy)]
+struct Part {
+    residual: Residual,
+    /// Bytes of an underflow.
+    missing: u32,
+    /// Bytes that the status says have moved.
+    claimed: u32,
+    /// Bytes that have.
+    moved: u32,
+}
+
+impl Part {
+    fn new(expected: u32, moved: u32, field: ResidualField) -> Result<Self, ProtocolError> {
+        let count = field.count;
+        let (residual, missing) = if field.underflow {
+            (Residual::Underflow(count), count)
+        } else if field.overflow {
+            (Residual::Overflow(count), 0)
+        } else {
+            (Residual::None, 0)
+        };
+        let bad = || ProtocolError::BadResidual {
+            residual: missing,
+            expected,
+        };
+        Ok(Self {
+            residual,
+            missing,
+            claimed: expected.checked_sub(missing).ok_or_else(bad)?,
+            moved,
+        })
+    }
+
+    fn transferred(&self) -> usize {
+        self.moved.min(self.claimed) as usize
+    }
+}
 
 impl Session {
     /// A whole PDU came, other than Data-In.
@@ -170,7 +217,11 @@ impl Session {
         };
         if self.status_is_next(cid, status.stat_sn, pdu.window)? {
             let key = TaskKey::from_itt(pdu.itt);
-            self.end_with_status(key, Status(status.status), 0, status.residual, &[])?;
+            let residuals = Residuals {
+                main: status.residual,
+                read: ResidualField::default(),
+            };
+            self.end_with_status(key, Status(status.status), 0, residuals, &[])?;
             self.acknowledge_for_functions(cid);
         }
         Ok(())
@@ -260,7 +311,11 @@ impl Session {
             _ => &[],
         };
         let status = Status(response.status);
-        self.end_with_status(key, status, response.qualifier, response.residual, sense)
+        let residuals = Residuals {
+            main: response.residual,
+            read: response.bidirectional_read,
+        };
+        self.end_with_status(key, status, response.qualifier, residuals, sense)
     }
 
     /// Ends a task with the device's status, after a look at whether the data agree with it.
@@ -269,58 +324,54 @@ impl Session {
         key: TaskKey,
         status: Status,
         qualifier: u16,
-        residual: ResidualField,
+        residuals: Residuals,
         sense: &[u8],
     ) -> Result<(), ProtocolError> {
         let Some(task) = self.tasks.get(key).filter(|task| task.stage == Stage::Sent) else {
             return self.late_answer(key);
         };
-        let expected = task.expected_bytes;
-        let residual = match residual {
-            ResidualField {
-                underflow: true,
-                count,
-                ..
-            } => Residual::Underflow(count),
-            ResidualField {
-                overflow: true,
-                count,
-                ..
-            } => Residual::Overflow(count),
-            _ => Residual::None,
-        };
-        let missing = if let Residual::Underflow(count) = residual {
-            count
-        } else {
-            0
-        };
-        let Some(claimed) = expected.checked_sub(missing) else {
-            let error = ProtocolError::BadResidual {
-                residual: missing,
-                expected,
-            };
-            return self.fail_task(key, error);
-        };
-        let actual = match task.data {
+        let both = task.is_bidirectional();
+        let moved = match task.data {
             DataPhase::Read(_) => task.read.leading(),
             DataPhase::Write(_) | DataPhase::Bidirectional(_) => task.write.granted(),
             DataPhase::None => 0,
         };
-        let unsent = task.write.owes_data();
+        let main = Part::new(task.expected_bytes, moved, residuals.main);
+        let read = if both {
+            let leading = task.read.leading();
+            Part::new(task.bidirectional_bytes, leading, residuals.read).map(Some)
+        } else {
+            Ok(None)
+        };
+        let (main, read) = match main.and_then(|main| Ok((main, read?))) {
+            Ok(parts) => parts,
+            Err(error) => return self.fail_task(key, error),
+        };
+        let unsent = task.write.owes_data() && main.missing == 0;
         let lacks_data = task.lacks_data();
-        if status == Status::GOOD && !lacks_data && (actual < claimed || (unsent && missing == 0)) {
+        if status == Status::GOOD && !lacks_data {
             // Nothing is acknowledged that was not done.
-            return Err(ProtocolError::MissingData {
-                expected: claimed,
-                actual,
-            });
+            let short = |part: &Part| part.moved < part.claimed;
+            let short = [Some(main), read].into_iter().flatten().find(short);
+            if let Some(part) = short.or_else(|| unsent.then_some(main)) {
+                return Err(ProtocolError::MissingData {
+                    expected: part.claimed,
+                    actual: part.moved,
+                });
+            }
         }
         let answer = ScsiAnswer {
             status,
             sense: sense.into(),
-            residual,
-            transferred: actual.min(claimed) as usize,
-            read_part: None,
+            residual: main.residual,
+            transferred: main.transferred(),
+            read_part: read.map(|read| {
+                Box::new(ReadPart {
+                    residual: read.residual,
+                    transferred: read.transferred(),
+                })
+            }),
+            // RFC 7144 §5.2.1: nothing below level 2.
             qualifier: if self.params.protocol_level >= 2 {
                 qualifier
             } else {

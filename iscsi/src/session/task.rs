@@ -83,7 +83,10 @@ pub(super) struct Task {
     /// Memory; `None` in place of a read buffer while the driver has it on loan.
     pub(super) data: DataPhase,
     pub(super) lent: bool,
+    /// Expected Data Transfer Length; of a bidirectional command, of its write.
     pub(super) expected_bytes: u32,
+    /// Of a bidirectional command: Bidirectional Read Expected Data Transfer Length; else 0.
+    pub(super) bidirectional_bytes: u32,
     pub(super) cmd_sn: CmdSn,
     /// The connection it was sent on; only there data and status travel (RFC 7143 §4.2.5.1).
     pub(super) allegiance: Cid,
@@ -103,6 +106,22 @@ pub(super) struct Task {
     pub(super) timed_out: bool,
     pub(super) waker: Option<Waker>,
     pub(super) outcome: Option<Outcome>,
+}
+
+impl Task {
+    /// Whether it both writes and reads.
+    pub(super) fn is_bidirectional(&self) -> bool {
+        matches!(self.data, DataPhase::Bidirectional(_))
+    }
+
+    /// Bytes of Data-In expected, if it reads.
+    pub(super) fn read_bytes(&self) -> u32 {
+        if self.is_bidirectional() {
+            self.bidirectional_bytes
+        } else {
+            self.expected_bytes
+        }
+    }
 }
 
 /// All slots of a session.

@@ -120,6 +120,11 @@ impl WriteProgress {
         (!self.resumed).then_some(self.next_r2t_sn)
     }
 
+    /// Data-In of a bidirectional command have used up numbers.
+    pub(super) fn set_next_r2t_sn(&mut self, sn: R2tSn) {
+        self.next_r2t_sn = sn;
+    }
+
     /// A Data-Out PDU of it was rejected.
     pub(super) fn data_rejected(&mut self) {
         self.rejected = true;
@@ -238,7 +243,7 @@ impl Session {
         else {
             return self.late_answer(key);
         };
-        if !matches!(task.data, DataPhase::Write(_)) {
+        if !matches!(task.data, DataPhase::Write(_) | DataPhase::Bidirectional(_)) {
             return Err(ProtocolError::BadR2t {
                 offset: r2t.buffer_offset,
                 bytes: r2t.desired_data_bytes,
@@ -256,6 +261,10 @@ impl Session {
         }
         let idle = !task.write.is_sending();
         task.write.grant(r2t, task.expected_bytes, params)?;
+        if task.is_bidirectional() && arrival != Arrival::Filled {
+            // One sequence for Data-In and R2T (RFC 7143 §4.2.2.4).
+            task.read.set_next_data_sn(DataSn(task.write.next_r2t_sn.0));
+        }
         let connection = self.connections.get_mut(task.allegiance);
         if let (true, Some(connection)) = (idle && !task.muted, connection) {
             connection.sending.push_back(key);

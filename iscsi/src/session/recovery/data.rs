@@ -262,7 +262,7 @@ impl Session {
         let Some(task) = self.tasks.get_mut(key) else {
             return;
         };
-        let (leading, expected) = (task.read.leading(), task.expected_bytes);
+        let (leading, expected) = (task.read.leading(), task.read_bytes());
         let Some(recovery) = task.recovery.as_deref_mut() else {
             return;
         };
@@ -345,7 +345,7 @@ impl Session {
             return Ok(true);
         };
         let next = task.read.next_data_sn().0;
-        let counts = matches!(task.data, DataPhase::Read(_)) && !task.is_resegmented();
+        let counts = !task.is_resegmented();
         if let Some(end) = exp_data_sn.filter(|end| counts && *end > next) {
             let error = ProtocolError::DataSnGap {
                 expected: next,
@@ -386,7 +386,8 @@ impl Session {
         let Some(task) = self.tasks.get_mut(key).filter(|it| it.stage == Stage::Sent) else {
             return Ok(false);
         };
-        let (expected, leading) = (task.expected_bytes, task.read.leading());
+        let (expected, leading) = (task.read_bytes(), task.read.leading());
+        let both = task.is_bidirectional();
         let Some(recovery) = task.recovery.as_deref_mut().filter(|it| it.by_offset()) else {
             return Ok(false);
         };
@@ -399,7 +400,11 @@ impl Session {
         if response.snack_tag != recovery.snack_tag {
             return Ok(true);
         }
-        let residual = response.residual;
+        let residual = if both {
+            response.bidirectional_read
+        } else {
+            response.residual
+        };
         let claimed = if residual.underflow {
             expected.saturating_sub(residual.count)
         } else {

@@ -86,6 +86,7 @@ pub fn reaction(error: &ProtocolError, level: u8) -> Reaction {
         | ProtocolError::UnknownTask { .. }
         | ProtocolError::DataInOutOfBounds { .. }
         | ProtocolError::UnexpectedDataIn
+        | ProtocolError::StatusInDataIn
         | ProtocolError::BadR2t { .. }
         | ProtocolError::MissingData { .. }
         | ProtocolError::UnexpectedPdu { .. }
@@ -237,6 +238,7 @@ mod tests {
                 [DropSession; 3],
             ),
             (ProtocolError::UnexpectedDataIn, [DropSession; 3]),
+            (ProtocolError::StatusInDataIn, [DropSession; 3]),
             (
                 ProtocolError::BadR2t {
                     offset,

@@ -13,6 +13,7 @@
 )]
 
 mod arbitrary;
+mod bidirectional;
 mod commands;
 mod ending;
 mod erl1;
@@ -42,6 +43,7 @@ use crate::wire::receiver::{Received, Receiver};
 #[derive(Clone)]
 pub(super) struct Pdu {
     pub(super) bhs: [u8; 48],
+    pub(super) ahs: Vec<u8>,
     pub(super) data: Vec<u8>,
 }
 
@@ -68,6 +70,7 @@ impl Pdu {
         bhs[1] = flags;
         Self {
             bhs,
+            ahs: Vec::new(),
             data: Vec::new(),
         }
     }
@@ -355,6 +358,7 @@ impl Peer {
         }
         Some(Pdu {
             bhs: head,
+            ahs: bytes[48..header].to_vec(),
             data: bytes[data_at..data_at + length].to_vec(),
         })
     }
