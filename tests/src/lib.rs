@@ -31,6 +31,7 @@ mod link;
 pub mod net;
 pub mod nexus;
 pub mod oracle;
+pub mod pair;
 pub mod path;
 pub mod pattern;
 pub mod scenario;
