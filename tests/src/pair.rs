@@ -199,8 +199,16 @@ impl<G: Gauge> Pair<G> {
         let mut rest = answer.as_slice();
         while !rest.is_empty() {
             self.count(|ours| {
-                let taken = ours.take(index, rest);
-                rest = &rest[taken..];
+                ours.ends[index].receiver.space();
+            });
+            // The kernel's part: it copies into what we have offered.
+            let space = self.ours.ends[index].receiver.space();
+            let taken = space.len().min(rest.len());
+            space[..taken].copy_from_slice(&rest[..taken]);
+            rest = &rest[taken..];
+            self.count(|ours| {
+                ours.ends[index].receiver.filled(taken);
+                ours.take_pdus(index);
             });
         }
         !answer.is_empty()
@@ -276,16 +284,6 @@ impl Ours {
             self.session.poll_transmit(self.now, *cid, transmit);
             transmit.seal();
         }
-    }
-
-    fn take(&mut self, index: usize, bytes: &[u8]) -> usize {
-        let receiver = &mut self.ends[index].receiver;
-        let space = receiver.space();
-        let taken = space.len().min(bytes.len());
-        space[..taken].copy_from_slice(&bytes[..taken]);
-        receiver.filled(taken);
-        self.take_pdus(index);
-        taken
     }
 
     fn take_pdus(&mut self, index: usize) {

@@ -17,6 +17,7 @@
 
 mod dependencies;
 mod fuzz;
+mod instructions;
 mod packages;
 mod process;
 mod sim;
@@ -49,6 +50,8 @@ enum Verb {
     Sim(sim::Options),
     /// Fuzz the parsers, every one of them unless one is named
     Fuzz(fuzz::Options),
+    /// Count instructions of the data path and compare them with the snapshot
+    Instructions(instructions::Options),
     /// Install the Debian packages that the interop tests need (as root)
     Packages,
 }
@@ -60,6 +63,7 @@ fn main() -> ExitCode {
         Verb::Dependencies => dependencies::run(),
         Verb::Sim(options) => sim::run(&options),
         Verb::Fuzz(options) => fuzz::run(&options),
+        Verb::Instructions(options) => instructions::run(&options),
         Verb::Packages => packages::install(),
     };
     match done {

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 
 use crate::process::{self, cargo_with};
-use crate::{dependencies, fuzz, packages, sim, tidy};
+use crate::{dependencies, fuzz, instructions, packages, sim, tidy};
 
 struct Step {
     name: &'static str,
@@ -66,6 +66,11 @@ const STEPS: &[Step] = &[
         name: "sim",
         purpose: "1,000 seeds",
         run: || sim::run(&sim::Options::default()),
+    },
+    Step {
+        name: "instructions",
+        purpose: "instructions of the data path, against the snapshot",
+        run: || instructions::run(&instructions::Options::default()),
     },
     Step {
         name: "fuzz",

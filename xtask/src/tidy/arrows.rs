@@ -67,6 +67,11 @@ const ARROWS: &[Arrows] = &[
         tests_use: &[INITIATOR],
     },
     Arrows {
+        package: "iscsi-instructions",
+        uses: &[ISCSI, MPIO, SCSI, "iscsi-tests"],
+        tests_use: &[],
+    },
+    Arrows {
         package: "iscsi-interop",
         uses: &[INITIATOR, TARGET],
         tests_use: &[INITIATOR, ISCSI, SCSI],
