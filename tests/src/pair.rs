@@ -306,7 +306,7 @@ impl Ours {
                     data_digest,
                     max_recv_bytes,
                     ..
-                }) = session.poll_logged_in()
+                }) = session.poll_logged_in(end.cid)
             {
                 end.receiver
                     .set_params(header_digest, data_digest, max_recv_bytes);
