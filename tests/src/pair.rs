@@ -4,6 +4,11 @@
 //! A [`Gauge`] sees exactly the work of our side, the same calls in the same order as the driver
 //! makes them (`iscsi::net`); what the target and the transport do in between is not ours.
 
+#![allow(
+    clippy::expect_used,
+    reason = "test code: what cannot be set up is a failed run"
+)]
+
 use std::io::IoSlice;
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};

@@ -28,6 +28,7 @@ impl Nexus for Instantly {
             outcome: Outcome::Answered(ScsiAnswer::good(transferred)),
             data: command.data,
             incarnation: LIFE,
+            took: Duration::ZERO,
         }
     }
 
