@@ -1,24 +1,20 @@
 //! What applications hold: a session, and the nexus of one of its logical units.
 
 use std::future::Future;
-use std::io::IoSlice;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use scsi::{Command, Completion, FenceError, Incarnation, Lun, Nexus, NexusState};
-use smallvec::SmallVec;
 use tokio::sync::{broadcast, watch};
 
 use super::driver::Driver;
 use super::error::{ConnectError, ConnectErrorKind};
-use super::shared::{Outlet, Shared, Status};
+use super::shared::{Shared, Status};
+use super::submit::execute;
 use crate::name::{Cid, Portal};
 use crate::session::{
-    CloseReason, ConnectionError, Event, Session, SessionConfig, SessionSnapshot, TaskKey,
+    CloseReason, ConnectionError, Event, Session, SessionConfig, SessionSnapshot,
 };
-use crate::wire::transmit::MAX_SLICES;
 
 /// Longest transfer of one command. Above this, more commands do more than longer ones.
 const MAX_TRANSFER_BYTES: usize = 1 << 20;
@@ -264,28 +260,8 @@ impl LunNexus {
 }
 
 impl Nexus for LunNexus {
-    #[expect(clippy::disallowed_methods, reason = "drivers read the clock")]
-    async fn execute(&self, command: Command) -> Completion {
-        let shared = self.shared();
-        let started = Instant::now();
-        // Trying first is cheaper, and never gets before those who wait. Waiting fails only when
-        // closed, which this semaphore never is.
-        if let Ok(permit) = shared.slots.try_acquire() {
-            permit.forget();
-        } else if let Ok(permit) = shared.slots.acquire().await {
-            permit.forget();
-        }
-        let completion = Submitted {
-            shared,
-            lun: self.lun,
-            command: Some(command),
-            key: None,
-        }
-        .await;
-        Completion {
-            took: started.elapsed(),
-            ..completion
-        }
+    fn execute(&self, command: Command) -> impl Future<Output = Completion> + Send {
+        execute(self.shared(), self.lun, command)
     }
 
     async fn fence(&self, incarnation: Incarnation, budget: Duration) -> Result<(), FenceError> {
@@ -340,120 +316,5 @@ impl Nexus for LunNexus {
     fn describe(&self) -> String {
         let config = &self.session.0.config;
         format!("{} {} LUN {}", config.portal, config.target_name, self.lun)
-    }
-}
-
-/// Hands a command to the core, with the waker of who waits for it; writes it at once when nothing
-/// is before it. More may follow at once, but the target then wakes up while they are made, which
-/// measured better at depth 8 and 32 than one write for all.
-#[expect(clippy::disallowed_methods, reason = "drivers read the clock")]
-fn submit(
-    shared: &Shared,
-    lun: Lun,
-    command: Command,
-    waker: &Waker,
-) -> Result<TaskKey, Completion> {
-    let now = Instant::now();
-    let mut core = shared.core();
-    let idle = core.session.idle_connection();
-    let key = core.session.submit(now, lun, command)?;
-    // Not sent yet, so it is pending: this only leaves the waker.
-    let polled = core.session.poll_task(key, waker);
-    debug_assert!(polled.is_pending());
-    let due = core.session.poll_timeout();
-    let in_time = core
-        .armed
-        .is_some_and(|armed| due.is_none_or(|due| armed <= due));
-    // Trying does not wait, so the lock order cannot be hurt.
-    let writer = idle
-        .filter(|cid| in_time && core.session.wants_transmit(*cid))
-        .and_then(|cid| Some((cid, shared.writer.try_lock().ok()?)));
-    if let Some((cid, mut writer)) = writer {
-        let mut outlets = writer.outlets.iter_mut();
-        let outlet = outlets.find(|outlet| outlet.cid == cid && outlet.transmit.is_empty());
-        if let Some(Outlet {
-            transmit,
-            half: Some(half),
-            ..
-        }) = outlet
-        {
-            core.session.poll_transmit(now, cid, transmit);
-            // More than one batch: the driver goes on.
-            let more = core.session.wants_transmit(cid);
-            drop(core);
-            transmit.seal();
-            let written = {
-                let mut slices = SmallVec::<[IoSlice<'_>; MAX_SLICES]>::new();
-                transmit.slices(&mut slices);
-                half.try_write_vectored(&slices)
-            };
-            // An error shows on the reading side too; the driver handles it there.
-            transmit.advance(written.unwrap_or(0));
-            if transmit.is_empty() && !more {
-                return Ok(key);
-            }
-            core = shared.core();
-        }
-    }
-    let ring = core.ring();
-    drop(core);
-    if let Some(driver) = ring {
-        driver.wake();
-    }
-    Ok(key)
-}
-
-/// A command that is submitted when first polled, which saves taking the lock once more to leave
-/// the waker, and then waited for; dropped, it gives the command up. Owns one permit of the slots
-/// until the command is submitted, which then owns it.
-struct Submitted<'a> {
-    shared: &'a Shared,
-    lun: Lun,
-    command: Option<Command>,
-    key: Option<TaskKey>,
-}
-
-impl Future for Submitted<'_> {
-    type Output = Completion;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Completion> {
-        if let Some(command) = self.command.take() {
-            return match submit(self.shared, self.lun, command, cx.waker()) {
-                Ok(key) => {
-                    self.key = Some(key);
-                    Poll::Pending
-                }
-                Err(completion) => {
-                    self.shared.slots.add_permits(1);
-                    Poll::Ready(completion)
-                }
-            };
-        }
-        let Some(key) = self.key else {
-            return Poll::Pending;
-        };
-        let mut core = self.shared.core();
-        let polled = core.session.poll_task(key, cx.waker());
-        let freed = core.session.take_freed();
-        drop(core);
-        if freed > 0 {
-            self.shared.slots.add_permits(freed);
-        }
-        if polled.is_ready() {
-            self.key = None;
-        }
-        polled
-    }
-}
-
-impl Drop for Submitted<'_> {
-    fn drop(&mut self) {
-        if self.command.is_some() {
-            self.shared.slots.add_permits(1);
-        }
-        if let Some(key) = self.key.take() {
-            self.shared
-                .with_session(|session, now| session.abandon(now, key));
-        }
     }
 }

@@ -15,6 +15,7 @@ mod handle;
 mod link;
 mod requests;
 mod shared;
+mod submit;
 
 pub use discover::discover;
 pub use error::{ConnectError, ConnectErrorKind};

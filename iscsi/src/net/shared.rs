@@ -27,7 +27,7 @@ pub(super) struct Status {
 pub(super) struct Shared {
     core: Mutex<Core>,
     pub(super) writer: Mutex<Writer>,
-    /// One permit per free slot of the task table: fair, and safe when a waiter is dropped.
+    /// One permit per slot that is promised to those who wait for one, see [`Queue`].
     pub(super) slots: Semaphore,
     pub(super) status: watch::Sender<Status>,
     pub(super) events: broadcast::Sender<Event>,
@@ -40,6 +40,16 @@ pub(super) struct Core {
     pub(super) rung: bool,
     /// When the driver's timer wakes it.
     pub(super) armed: Option<Instant>,
+    pub(super) queue: Queue,
+}
+
+/// Callers who wait for a slot of the task table.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    /// How many; while there are any, nobody else takes a slot.
+    pub(super) waiting: usize,
+    /// How many of them have been promised a slot and have not taken it yet.
+    pub(super) promised: usize,
 }
 
 /// The sending halves. Held across a write, so that the order of PDUs is the order of CmdSN.
@@ -100,7 +110,7 @@ impl Outlet {
 impl Shared {
     pub(super) fn new(session: Session) -> Self {
         Self {
-            slots: Semaphore::new(session.capacity()),
+            slots: Semaphore::new(0),
             status: watch::Sender::new(status(&session)),
             events: broadcast::Sender::new(EVENTS_KEPT),
             core: Mutex::new(Core {
@@ -108,6 +118,7 @@ impl Shared {
                 driver: None,
                 rung: false,
                 armed: None,
+                queue: Queue::default(),
             }),
             writer: Mutex::new(Writer {
                 outlets: vec![Outlet::new()],
@@ -130,9 +141,9 @@ impl Shared {
             // No receiver is fine.
             let _ = self.events.send(event);
         }
-        let freed = core.session.take_freed();
-        if freed > 0 {
-            self.slots.add_permits(freed);
+        let promises = core.promise();
+        if promises > 0 {
+            self.slots.add_permits(promises);
         }
         let now = status(&core.session);
         self.status.send_if_modified(|seen| {
@@ -144,6 +155,38 @@ impl Shared {
 }
 
 impl Core {
+    /// Whether a slot is there for whoever comes now.
+    pub(super) fn has_place(&self) -> bool {
+        self.queue.waiting == 0 && self.session.free_slots() > self.queue.promised
+    }
+
+    /// Promises free slots to those who wait; returns how many permits to add, without the lock.
+    /// A waiter who gives up in between leaves a promise for the next one who waits.
+    #[must_use]
+    pub(super) fn promise(&mut self) -> usize {
+        let Queue { waiting, promised } = self.queue;
+        if waiting <= promised {
+            return 0;
+        }
+        let free = self.session.free_slots().saturating_sub(promised);
+        let promises = free.min(waiting - promised);
+        self.queue.promised += promises;
+        promises
+    }
+
+    /// Somebody who waited takes the slot that was promised.
+    pub(super) fn take_promised(&mut self) {
+        self.queue.waiting = self.queue.waiting.saturating_sub(1);
+        self.queue.promised = self.queue.promised.saturating_sub(1);
+    }
+
+    /// Whether the driver's timer will wake it as early as the session needs.
+    pub(super) fn timer_is_in_time(&self) -> bool {
+        let due = self.session.poll_timeout();
+        self.armed
+            .is_some_and(|armed| due.is_none_or(|due| armed <= due))
+    }
+
     /// The driver, if it has to be woken; to be woken without the lock.
     pub(super) fn ring(&mut self) -> Option<Waker> {
         if std::mem::replace(&mut self.rung, true) {

@@ -79,6 +79,8 @@ impl Session {
             timed_out: false,
             waker: None,
             outcome: None,
+            submitted: now,
+            took: Duration::ZERO,
         }) else {
             // Cannot happen: a slot is free, it was looked at above.
             return Err(Completion {
@@ -96,7 +98,7 @@ impl Session {
         Ok(key)
     }
 
-    fn refuse(&self, command: Command, kind: DeliveryErrorKind) -> Completion {
+    pub(crate) fn refuse(&self, command: Command, kind: DeliveryErrorKind) -> Completion {
         Completion {
             outcome: not_sent(kind),
             data: command.data,
@@ -126,7 +128,7 @@ impl Session {
             return Poll::Pending;
         };
         let data = std::mem::take(&mut task.data);
-        let incarnation = task.incarnation;
+        let (incarnation, took) = (task.incarnation, task.took);
         task.abandoned = true;
         if task.ending == Ending::No {
             self.free(key);
@@ -135,7 +137,7 @@ impl Session {
             outcome,
             data,
             incarnation,
-            took: Duration::ZERO,
+            took,
         })
     }
 
@@ -234,6 +236,7 @@ impl Session {
             }
         }
         task.stage = Stage::Done;
+        task.took = self.latest.saturating_duration_since(task.submitted);
         task.outcome = Some(outcome);
         if !task.lent {
             self.settle_task(key);

@@ -128,6 +128,8 @@ pub struct Session {
     /// No task's deadline is before this.
     next_deadline: Option<Instant>,
     stats: SessionStats,
+    /// The latest time that was told when commands may end.
+    latest: Instant,
 }
 
 /// Where the session stands.
@@ -214,6 +216,7 @@ impl Session {
             freed: 0,
             next_deadline: None,
             stats: SessionStats::default(),
+            latest: now,
             config,
             entropy,
         }
@@ -363,6 +366,7 @@ impl Session {
 
     /// Does what is due.
     pub fn handle_timeout(&mut self, now: Instant) {
+        self.latest = now;
         match &self.phase {
             Phase::Waiting { at } if *at <= now => self.connect(now),
             Phase::Connecting { deadline } if *deadline <= now => {
@@ -505,6 +509,12 @@ impl Session {
     /// Slots that have become free since the last call.
     pub fn take_freed(&mut self) -> usize {
         std::mem::take(&mut self.freed)
+    }
+
+    /// Slots that are free now.
+    #[must_use]
+    pub fn free_slots(&self) -> usize {
+        self.tasks.capacity() - self.tasks.len()
     }
 
     /// The number of slots.

@@ -217,6 +217,7 @@ impl Session {
 
     /// The peer closed the connection, or the network broke it (`reason`).
     pub fn handle_lost(&mut self, now: Instant, cid: Cid, reason: Option<String>) {
+        self.latest = now;
         if self.connections.get(cid).is_some() {
             let work = self.connections.get(cid).map(|it| &it.work);
             let reason = match (reason, &self.phase, work) {
@@ -424,6 +425,7 @@ impl Session {
     ///
     /// The driver gives lent memory back before.
     pub fn handle_closed(&mut self, now: Instant, cid: Cid, written: u64) {
+        self.latest = now;
         let Some(connection) = self.connections.get_mut(cid).filter(|it| it.open) else {
             return;
         };

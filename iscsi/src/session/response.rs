@@ -70,6 +70,7 @@ impl Part {
 impl Session {
     /// A whole PDU came, other than Data-In.
     pub fn handle_pdu(&mut self, now: Instant, cid: Cid, pdu: &Response, data: &[u8]) {
+        self.latest = now;
         let Some(connection) = self.connections.get_mut(cid) else {
             return;
         };
@@ -188,6 +189,7 @@ impl Session {
 
     /// The payload of a Data-In is placed, with the right digest; its memory comes back.
     pub fn handle_placed(&mut self, now: Instant, cid: Cid, pdu: &DataIn, loan: Option<Loan>) {
+        self.latest = now;
         if let Some(loan) = loan {
             self.returned(loan);
         }

@@ -106,6 +106,9 @@ pub(super) struct Task {
     pub(super) timed_out: bool,
     pub(super) waker: Option<Waker>,
     pub(super) outcome: Option<Outcome>,
+    pub(super) submitted: Instant,
+    /// From then to the outcome.
+    pub(super) took: Duration,
 }
 
 impl Task {
