@@ -9,6 +9,10 @@ use super::*;
 enum Step {
     Read(u16),
     Write(u16),
+    Both(u16, u16),
+    Manage(u8),
+    Set(u8),
+    Targets,
     Drop(u8),
     Bytes(Vec<u8>),
     Reply {
@@ -67,6 +71,10 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => (0_u16..16).prop_map(Step::Read),
         4 => (0_u16..64).prop_map(Step::Write),
+        1 => (0_u16..16, 0_u16..16).prop_map(|(out, into)| Step::Both(out, into)),
+        2 => any::<u8>().prop_map(Step::Manage),
+        1 => any::<u8>().prop_map(Step::Set),
+        1 => Just(Step::Targets),
         2 => any::<u8>().prop_map(Step::Drop),
         1 => prop::collection::vec(any::<u8>(), 0..200).prop_map(Step::Bytes),
         16 => reply,
@@ -77,9 +85,31 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// What may be set while it runs.
+const SETTINGS: [(&str, &str); 6] = [
+    ("MaxRecvDataSegmentLength", "512"),
+    ("MaxRecvDataSegmentLength", "262144"),
+    ("InitiatorAlias", "me"),
+    ("ImmediateData", "No"),
+    ("InitialR2T", "Yes"),
+    ("MaxConnections", "4"),
+];
+
+/// What a target says in a Text Response.
+const TEXTS: [&[u8]; 6] = [
+    b"",
+    b"MaxRecvDataSegmentLength=512\0",
+    b"TargetAlias=a\0",
+    b"X-a=1\0",
+    b"MaxBurstLength=512\0",
+    b"half",
+];
+
 struct World {
     peer: Peer,
     open: Vec<(TaskKey, usize)>,
+    managing: Vec<ManagementKey>,
+    talking: Vec<TextKey>,
     tags: Vec<u32>,
     ended: usize,
 }
@@ -88,7 +118,10 @@ impl World {
     fn collect(&mut self) {
         let peer = &mut self.peer;
         for pdu in peer.sent() {
-            if matches!(pdu.opcode(), COMMAND | TASK_REQUEST | NOP_OUT | LOGOUT) {
+            if matches!(
+                pdu.opcode(),
+                COMMAND | TASK_REQUEST | NOP_OUT | LOGOUT | TEXT
+            ) {
                 self.tags.push(pdu.itt());
             }
         }
@@ -102,6 +135,11 @@ impl World {
             None => true,
         });
         self.ended += ended;
+        let session = &mut self.peer.session;
+        self.managing
+            .retain(|key| session.poll_management(*key, Waker::noop()).is_pending());
+        self.talking
+            .retain(|key| session.poll_text(*key, Waker::noop()).is_pending());
     }
 
     fn submit(&mut self, command: Command) {
@@ -110,6 +148,31 @@ impl World {
         match peer.session.submit(peer.now, Lun::ZERO, command) {
             Ok(key) => self.open.push((key, bytes)),
             Err(completion) => assert_eq!(completion.data.len(), bytes),
+        }
+    }
+
+    fn manage(&mut self, which: u8) {
+        let peer = &mut self.peer;
+        let task = self.open.get(usize::from(which) % 4).map(|(key, _)| *key);
+        let function = match (which % 11, task) {
+            (0, Some(task)) => ManagementFunction::AbortTask(task),
+            (1, Some(task)) => ManagementFunction::QueryTask(task),
+            (2, _) => ManagementFunction::ClearAca,
+            (3, _) => ManagementFunction::ClearTaskSet,
+            (4, _) => ManagementFunction::LogicalUnitReset,
+            (5, _) => ManagementFunction::TargetWarmReset,
+            (6, _) => ManagementFunction::TargetColdReset,
+            (7, _) => ManagementFunction::QueryTaskSet,
+            (8, _) => ManagementFunction::ItNexusReset,
+            (9, _) => ManagementFunction::QueryAsynchronousEvent,
+            _ => ManagementFunction::AbortTaskSet,
+        };
+        if let Ok(key) = peer.session.manage(peer.now, Lun::ZERO, function) {
+            if which > 200 {
+                peer.session.forget_management(key);
+            } else {
+                self.managing.push(key);
+            }
         }
     }
 
@@ -122,6 +185,29 @@ impl World {
         match step {
             Step::Read(blocks) => self.submit(read(usize::from(blocks) * 512)),
             Step::Write(blocks) => self.submit(write(&pattern(usize::from(blocks) * 512))),
+            Step::Both(out, into) => {
+                let data = DataPhase::Bidirectional(Box::new(scsi::Bidirectional {
+                    write: Bytes::from(pattern(usize::from(out) * 512)),
+                    read: IoBuf::zeroed(usize::from(into) * 512),
+                }));
+                self.submit(command(Cdb::test_unit_ready(), data));
+            }
+            Step::Manage(which) => self.manage(which),
+            Step::Set(which) => {
+                let (key, value) = SETTINGS[usize::from(which) % SETTINGS.len()];
+                if let Some(answer) = peer.keys.iter_mut().find(|it| it.0 == key)
+                    && (value == "No" || value == "Yes")
+                {
+                    // What the next login offers leaves no choice.
+                    answer.1 = value.to_owned();
+                }
+                if let Ok(Applied::Renegotiating(key)) = peer.session.set(peer.now, key, value) {
+                    self.talking.push(key);
+                }
+            }
+            Step::Targets => self
+                .talking
+                .extend(peer.session.ask_targets(peer.now, None)),
             Step::Drop(at) if !self.open.is_empty() => {
                 let at = usize::from(at) % self.open.len();
                 let (key, _) = self.open.swap_remove(at);
@@ -150,7 +236,11 @@ impl World {
                     .put(36, e)
                     .put(40, f)
                     .put(44, g)
-                    .with(&pattern(usize::from(data)));
+                    .with(&if opcode == 0x24 {
+                        TEXTS[usize::from(data) % TEXTS.len()].to_vec()
+                    } else {
+                        pattern(usize::from(data))
+                    });
                 pdu = if good {
                     let plain = opcode == 0x31 || (opcode == 0x25 && flags & 1 == 0);
                     if plain {
@@ -186,12 +276,17 @@ fn run(steps: Vec<Step>, answers: Keys, ordered: bool, seed: u8) {
         config.offer.set("DataPDUInOrder", "No").unwrap();
         config.offer.set("DataSequenceInOrder", "No").unwrap();
     }
+    config.offer.set("iSCSIProtocolLevel", "2").unwrap();
+    let reporting = "FastAbort,ResponseFence,RFC3720";
+    config.offer.set("TaskReporting", reporting).unwrap();
     let mut peer = Peer::seeded(config, seed);
     peer.keys = answers;
     peer.login();
     let mut world = World {
         peer,
         open: Vec::new(),
+        managing: Vec::new(),
+        talking: Vec::new(),
         tags: Vec::new(),
         ended: 0,
     };
@@ -204,6 +299,8 @@ fn run(steps: Vec<Step>, answers: Keys, ordered: bool, seed: u8) {
     world.collect();
     assert!(world.peer.session.is_closed());
     assert_eq!(world.open.len(), 0, "every command ends");
+    assert_eq!(world.managing, [], "every function ends");
+    assert_eq!(world.talking, [], "every exchange ends");
     world.peer.assert_clean();
 }
 
@@ -219,7 +316,7 @@ proptest! {
         seed in prop_oneof![Just(0xff_u8), any::<u8>()],
     ) {
         let yes = |yes| if yes { "Yes" } else { "No" };
-        let answers = keys(&[
+        let mut answers = keys(&[
             ("InitialR2T", yes(r2t)),
             ("ImmediateData", yes(immediate)),
             ("DataPDUInOrder", yes(ordered)),
@@ -228,6 +325,8 @@ proptest! {
             ("FirstBurstLength", "4096"),
             ("MaxOutstandingR2T", "4"),
         ]);
+        answers.push(("iSCSIProtocolLevel", "2".to_owned()));
+        answers.push(("TaskReporting", if r2t { "FastAbort" } else { "RFC3720" }.to_owned()));
         run(steps, answers, ordered, seed);
     }
 }

@@ -56,6 +56,7 @@ impl std::fmt::Debug for Pdu {
 pub(super) const NOP_OUT: u8 = 0x00;
 pub(super) const COMMAND: u8 = 0x01;
 pub(super) const TASK_REQUEST: u8 = 0x02;
+pub(super) const TEXT: u8 = 0x04;
 pub(super) const DATA_OUT: u8 = 0x05;
 pub(super) const LOGOUT: u8 = 0x06;
 

@@ -4,8 +4,6 @@ use super::*;
 use crate::text::exchange::TextFault;
 use crate::text::{NegotiationError, OfferError, Pair};
 
-const TEXT: u8 = 0x04;
-
 fn quiet() -> SessionConfig {
     let mut config = config();
     config.keepalive.interval = Duration::from_secs(10_000);
