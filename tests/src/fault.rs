@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use test_target::{
     AsyncEvent, CommandFault, ConnectionId, Count, ManagementEffect, PduFault, Quirks, Sense,
-    Target,
+    Target, access_state,
 };
 
 use crate::net::{Dial, Link, Net};
@@ -73,6 +73,28 @@ pub enum Fault {
     Goodbye(usize),
     /// The target asks whether we are there.
     Ping(usize),
+    /// A target port group gets into a state.
+    Access {
+        /// Its identifier.
+        group: u16,
+        /// As on the wire.
+        state: u8,
+    },
+    /// A target port group is on its way into a state for a while.
+    Transition {
+        /// Its identifier.
+        group: u16,
+        /// As on the wire.
+        state: u8,
+        /// How long it takes.
+        takes: Duration,
+    },
+    /// The target says that it could not change a state.
+    TransitionFailed,
+    /// SET TARGET PORT GROUPS fails (`true`) or not.
+    RefuseSet(bool),
+    /// The target prefers a target port group, or not.
+    Prefer(u16, bool),
 }
 
 /// A way without faults.
@@ -138,11 +160,37 @@ pub fn apply(fault: &Fault, now: Instant, net: &mut Net, target: &mut Target, tr
                 target.drop_connection(now, id, false);
             }
         }
+        Fault::Access { .. }
+        | Fault::Transition { .. }
+        | Fault::TransitionFailed
+        | Fault::RefuseSet(_)
+        | Fault::Prefer(..) => access(fault, now, target),
         Fault::Ping(portal) => {
             for id in in_session(target, *portal) {
                 target.send_ping(now, id, 0, b"ping");
             }
         }
+    }
+}
+
+/// To target port groups.
+#[expect(clippy::wildcard_enum_match_arm, reason = "sorted by the caller")]
+fn access(fault: &Fault, now: Instant, target: &mut Target) {
+    match fault {
+        Fault::Access { group, state } => target.set_access_state(None, *group, *state),
+        Fault::Transition {
+            group,
+            state,
+            takes,
+        } => target.begin_transition(now, None, *group, *state, *takes),
+        Fault::TransitionFailed => target.fail_transition(None),
+        Fault::RefuseSet(refuse) => {
+            if let Some(alua) = &mut target.config_mut().alua {
+                alua.refuse_set = *refuse;
+            }
+        }
+        Fault::Prefer(group, preferred) => target.prefer_group(*group, *preferred),
+        _ => {}
     }
 }
 
@@ -167,4 +215,11 @@ pub fn heal(now: Instant, links: &[Link], net: &mut Net, target: &mut Target, tr
     target.stale_window(0);
     target.hold_r2ts(now, false);
     target.open_window(now);
+    let groups = target.config_mut().alua.as_mut().map(|alua| {
+        alua.refuse_set = false;
+        alua.groups.clone()
+    });
+    for group in groups.into_iter().flatten() {
+        target.set_access_state(None, group.id, access_state::OPTIMIZED);
+    }
 }

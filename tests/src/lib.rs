@@ -24,6 +24,7 @@
     reason = "test code: a wrong index or cast is a failed run"
 )]
 
+mod access;
 pub mod clock;
 pub mod executor;
 pub mod fault;

@@ -13,6 +13,7 @@ use iscsi::session::{Backoff, Keepalive, Timeouts};
 use mpio::{LoadBalancePolicy, NoPathRetry, PathSettings, Tuning};
 use test_target::{Keys, Lun};
 
+use crate::access;
 use crate::fault::{self, Fault};
 use crate::net::{Dial, Link};
 use crate::schedule;
@@ -97,7 +98,7 @@ impl Scenario {
         let workload = workload(rng, &links, target.luns[0].block_bytes);
         let run_for = Duration::from_millis(rng.u64(2_000..25_000));
         let faults = schedule::schedule(rng, paths, digests, run_for, &target);
-        Self {
+        let mut this = Self {
             seed,
             offer: offer(rng, digests, recovery),
             auth,
@@ -130,7 +131,23 @@ impl Scenario {
             faults,
             run_for,
             sabotage: Sabotage::None,
+        };
+        // Drawn apart, so that all else is what the seed makes it without target port groups.
+        let rng = &mut Rng::with_seed(seed ^ 0xa10a);
+        if rng.u8(..3) == 0 {
+            access::add(&mut this, rng);
         }
+        this
+    }
+
+    /// A scenario with target port groups whose states change in the middle of I/O.
+    #[must_use]
+    pub fn asymmetric(seed: u64) -> Self {
+        let mut this = Self::random(seed);
+        if this.target.alua.is_none() {
+            access::add(&mut this, &mut Rng::with_seed(seed ^ 0xa10b));
+        }
+        this
     }
 
     /// A scenario in which writes from the past are likely: two paths, a target that executes

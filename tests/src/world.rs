@@ -8,7 +8,7 @@ use iscsi::name::{IscsiName, Isid, Portal};
 use iscsi::session::{Session, SessionConfig};
 use iscsi::text::Offer;
 use mpio::{Clock as _, LogicalUnit, Maintenance, PathSettings, PathSpec, PathState};
-use test_target::Target;
+use test_target::{Target, access_state};
 
 use crate::clock::{SimClock, base};
 use crate::executor::Executor;
@@ -243,6 +243,14 @@ impl World {
             );
         }
         for path in topology.paths {
+            // Unless the target itself gives no access through it, because somebody opened another.
+            let closed = path.access.is_some_and(|access| {
+                let state = self.target.access_state(0, access.group);
+                matches!(state, Some(access_state::STANDBY))
+            });
+            if path.state == PathState::Standby && closed {
+                continue;
+            }
             if path.state != PathState::Active {
                 self.complain(format!(
                     "path {} is {} long after the last fault",

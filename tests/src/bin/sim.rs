@@ -1,7 +1,8 @@
 //! Runs seeds of the simulation and tells which ones fail.
 //!
 //! `sim --seeds N` runs the seeds 0 to N-1; `sim --seed S` runs one, with `--trace` event by event.
-//! `--haunted` takes the scenario of writes from the past instead of the general one.
+//! `--asymmetric` has target port groups in every seed; `--haunted` takes the scenario of writes from
+//! the past instead of the general one.
 
 #![allow(clippy::print_stdout, reason = "a program")]
 
@@ -21,6 +22,7 @@ struct Options {
     from: u64,
     trace: bool,
     haunted: bool,
+    asymmetric: bool,
     sabotage: bool,
 }
 
@@ -29,6 +31,8 @@ fn main() -> Result<ExitCode> {
     let make = |seed| {
         let mut scenario = if options.haunted {
             Scenario::haunted(seed)
+        } else if options.asymmetric {
+            Scenario::asymmetric(seed)
         } else {
             Scenario::random(seed)
         };
@@ -60,7 +64,7 @@ fn main() -> Result<ExitCode> {
         }
     };
     for report in failures.iter().take(SHOWN) {
-        show(report, options.haunted);
+        show(report, &options);
     }
     Ok(match failures.len() {
         0 => ExitCode::SUCCESS,
@@ -86,9 +90,10 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Options> {
             "--from" => options.from = number()?,
             "--trace" => options.trace = true,
             "--haunted" => options.haunted = true,
+            "--asymmetric" => options.asymmetric = true,
             "--lying-fence" => options.sabotage = true,
             _ => bail!(
-                "unknown argument {argument}; known: --seeds N, --from N, --seed S, --trace, --haunted, --lying-fence"
+                "unknown argument {argument}; known: --seeds N, --from N, --seed S, --trace, --haunted, --asymmetric, --lying-fence"
             ),
         }
     }
@@ -106,12 +111,16 @@ fn describe(summary: &Summary) {
     println!("{:?}", summary.tally);
 }
 
-fn show(report: &Report, haunted: bool) {
+fn show(report: &Report, options: &Options) {
     println!("\nseed {} fails:", report.seed);
     for problem in &report.problems {
         println!("  {problem}");
     }
-    let kind = if haunted { " --haunted" } else { "" };
+    let kind = match (options.haunted, options.asymmetric) {
+        (true, _) => " --haunted",
+        (false, true) => " --asymmetric",
+        (false, false) => "",
+    };
     println!(
         "  again: cargo run --release -p iscsi-tests --bin sim -- --seed {} --trace{kind}",
         report.seed
