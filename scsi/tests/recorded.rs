@@ -37,6 +37,40 @@ fn inquiry() {
     assert_eq!(controller.device_type, DeviceType::ARRAY_CONTROLLER);
 }
 
+/// Group 1 active/optimized and preferred with port 1, group 2 brought to standby by the
+/// administrator with port 2; the implicit transition time was set to 7 s.
+#[test]
+fn target_port_groups() {
+    use scsi::alua::StateChange;
+    use scsi::{AccessState, TargetPortGroups};
+    let short = TargetPortGroups::parse(&load("lio", "report_target_port_groups")).unwrap();
+    let extended = load("lio", "report_target_port_groups_extended");
+    let extended = TargetPortGroups::parse(&extended).unwrap();
+    assert_eq!(short.implicit_transition, None);
+    let seven = std::time::Duration::from_secs(7);
+    assert_eq!(extended.implicit_transition, Some(seven));
+    for report in [&short, &extended] {
+        assert_eq!(report.groups.len(), 2);
+        let first = report.group(1).expect("group 1");
+        assert_eq!(
+            (first.state, first.preferred),
+            (AccessState::ActiveOptimized, true)
+        );
+        assert_eq!(first.ports, [1]);
+        // All states but logical block dependent.
+        assert_eq!(first.supported.0, 0xcf);
+        let second = report.group(2).expect("group 2");
+        assert_eq!(
+            (second.state, second.preferred),
+            (AccessState::Standby, false)
+        );
+        assert_eq!(second.change, StateChange::Implicit);
+    }
+    assert_eq!(short.group_of_port(2).map(|group| group.id), Some(2));
+    // LIO's length leaves out the extended header, so the last port is missing.
+    assert_eq!(extended.group_of_port(2), None);
+}
+
 #[test]
 fn absent_logical_units() {
     for target in ["tgtd", "istgt"] {
