@@ -34,10 +34,14 @@ pub(crate) async fn keep<N: Nexus, C: Clock>(unit: Arc<Unit<N, C>>) {
             opened = now.checked_add(unit.config.probe_timeout);
         }
         expect(&unit, &mut opened, now);
+        announce(&unit, now);
         let (failback, _) = unit.grouping();
         let sights = sights(&unit);
         let patience = failback.patience();
-        match unit.access.next(|watch| watch.next(now, &sights, patience)) {
+        match unit
+            .access
+            .change(|watch| watch.next(now, &sights, patience))
+        {
             Action::Report => report(&unit).await,
             Action::Set(group) => {
                 // What came of it is told by events and the next report.
@@ -51,6 +55,19 @@ pub(crate) async fn keep<N: Nexus, C: Clock>(unit: Arc<Unit<N, C>>) {
                 race(unit.access.news.after(news), unit.changes.after(changes)).await;
             }
         }
+    }
+}
+
+/// Makes known what has changed.
+fn announce<N: Nexus, C: Clock>(unit: &Unit<N, C>, now: Instant) {
+    for change in unit.access.change(|watch| watch.news(now)) {
+        let kind = EventKind::AccessChanged {
+            group: change.group,
+            from: change.from,
+            to: change.to,
+            preferred: change.preferred,
+        };
+        unit.events.publish(now, kind);
     }
 }
 
@@ -140,9 +157,11 @@ pub(crate) async fn set<N: Nexus, C: Clock>(
 pub(crate) async fn begin<N: Nexus, C: Clock>(unit: &Unit<N, C>) {
     let now = unit.clock.now();
     let sights = sights(unit);
-    if unit.access.next(|watch| watch.next(now, &sights, None)) == Action::Report {
+    if unit.access.change(|watch| watch.next(now, &sights, None)) == Action::Report {
         report(unit).await;
         apply(unit, &mut Vec::new(), unit.clock.now());
+        // How it is at first is no news.
+        let _ = unit.access.change(|watch| watch.news(now));
     }
 }
 
@@ -159,21 +178,12 @@ async fn report<N: Nexus, C: Clock>(unit: &Unit<N, C>) {
         match result {
             Ok(report) => {
                 count(&unit.access.reports);
-                let changes = unit.access.tell(|watch| {
+                unit.access.tell(|watch| {
                     if asked && !extended {
                         watch.refused_extended();
                     }
-                    watch.reported(now, report)
+                    watch.reported(now, report);
                 });
-                for change in changes {
-                    let kind = EventKind::AccessChanged {
-                        group: change.group,
-                        from: change.from,
-                        to: change.to,
-                        preferred: change.preferred,
-                    };
-                    unit.events.publish(now, kind);
-                }
                 return;
             }
             Err(ProbeError::Refused { .. }) => refused = true,

@@ -154,9 +154,9 @@ impl SharedAccess {
         told
     }
 
-    /// What to do now.
-    pub(crate) fn next(&self, decide: impl FnOnce(&mut Watch) -> Action) -> Action {
-        decide(&mut lock(&self.watch))
+    /// Changes the watch without waking anybody: for the one who carries out what it wants.
+    pub(crate) fn change<T>(&self, change: impl FnOnce(&mut Watch) -> T) -> T {
+        change(&mut lock(&self.watch))
     }
 
     /// For people; `None` without target port groups.

@@ -12,9 +12,12 @@
 //!   range is held. What cannot be settled ends as [`OutcomeCertainty::Unknown`] (`fence.rs`).
 //! - **One retrier.** Nothing above or below retries; every error has its row in one table
 //!   (`classify.rs`).
+//! - **The best way there is.** I/O uses the paths that the target's port groups (ALUA) say are
+//!   best, follows when the target changes its mind, and goes back as the administrator likes
+//!   (`alua.rs`, `failback.rs`, `access.rs`).
 //! - **Buffers come back**, whatever happens, and futures may be dropped.
 //!
-//! What is not here yet: asymmetric access (ALUA), reservations across paths, marginal paths.
+//! What is not here yet: marginal paths; referrals of logical-block-dependent groups.
 //!
 //! Decisions take bytes and time as arguments; the only thing that waits is driven by a
 //! [`Clock`]. Without the feature `tokio` there is no runtime in here at all.

@@ -83,6 +83,8 @@ pub(crate) struct Watch {
     set_pause: Duration,
     /// Groups with a path that is up, at the last look; `None`: never looked.
     up: Option<Vec<u16>>,
+    /// States and preferences made known.
+    announced: BTreeMap<u16, (AccessState, bool)>,
     /// A preferred group to be opened, when.
     wish: Option<(u16, Instant)>,
 }
@@ -107,6 +109,7 @@ impl Watch {
             set_after: None,
             set_pause: SET_PAUSE_MIN,
             up: None,
+            announced: BTreeMap::new(),
             wish: None,
         }
     }
@@ -197,9 +200,26 @@ impl Watch {
         }
     }
 
-    /// What the target reports; returns what is new.
-    pub(crate) fn reported(&mut self, now: Instant, report: TargetPortGroups) -> Vec<Change> {
-        let before = self.groups(now);
+    /// What is another than when this was last asked, however it was learnt.
+    pub(crate) fn news(&mut self, now: Instant) -> Vec<Change> {
+        let mut news = Vec::new();
+        for group in self.groups(now) {
+            let is = (group.state, group.preferred);
+            let was = self.announced.insert(group.id, is);
+            if was != Some(is) {
+                news.push(Change {
+                    group: group.id,
+                    from: was.map(|(state, _)| state),
+                    to: group.state,
+                    preferred: group.preferred,
+                });
+            }
+        }
+        news
+    }
+
+    /// What the target reports.
+    pub(crate) fn reported(&mut self, now: Instant, report: TargetPortGroups) {
         self.implicit_transition = report.implicit_transition;
         self.groups = report.groups;
         self.groups.truncate(GROUPS_MAX);
@@ -233,20 +253,6 @@ impl Watch {
                 self.interval = self.interval.saturating_mul(2).min(self.interval_range.1);
             }
         }
-        let was = |id| before.iter().find(|group| group.id == id);
-        let change = |group: TargetPortGroup| {
-            let old = was(group.id);
-            let same = |old: &TargetPortGroup| {
-                old.state == group.state && old.preferred == group.preferred
-            };
-            (!old.is_some_and(same)).then_some(Change {
-                group: group.id,
-                from: old.map(|old| old.state),
-                to: group.state,
-                preferred: group.preferred,
-            })
-        };
-        self.groups(now).into_iter().filter_map(change).collect()
     }
 
     /// Unless one was asked for meanwhile.

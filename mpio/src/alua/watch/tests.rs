@@ -126,7 +126,8 @@ fn paths_are_found_by_group_then_by_port() {
 fn changes_are_told_once() {
     let paths = [path(1, 'U'), path(2, 'U')];
     let mut it = watch(Tpgs::Implicit, &[(1, Ao, false), (2, Ano, false)], &paths);
-    let changes = it.reported(
+    assert_eq!(it.news(at(0)).len(), 2);
+    it.reported(
         at(1),
         report(&[(1, Ano, false), (2, Ano, true), (3, Ao, false)], None),
     );
@@ -137,18 +138,26 @@ fn changes_are_told_once() {
         preferred,
     };
     assert_eq!(
-        changes,
+        it.news(at(1)),
         [
             change(1, Some(Ao), Ano, false),
             change(2, Some(Ano), Ano, true),
             change(3, None, Ao, false),
         ]
     );
-    let again = it.reported(
+    it.reported(
         at(2),
         report(&[(1, Ano, false), (2, Ano, true), (3, Ao, false)], None),
     );
-    assert_eq!(again, []);
+    assert_eq!(it.news(at(2)), []);
+    // A refused command is news, too; the report that confirms it is not.
+    it.denied(at(1_000), port(1), Standby);
+    assert_eq!(it.news(at(1_000)), [change(1, Some(Ano), Standby, false)]);
+    it.reported(
+        at(1_001),
+        report(&[(1, Standby, false), (2, Ano, true), (3, Ao, false)], None),
+    );
+    assert_eq!(it.news(at(1_200)), []);
 }
 
 #[test]
