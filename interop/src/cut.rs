@@ -176,6 +176,14 @@ pub fn tap_bytes() -> u64 {
         .sum()
 }
 
+/// The same for the link of one portal.
+#[must_use]
+pub fn tap_bytes_of(portal: usize) -> u64 {
+    received_and_sent(&format!("tap{portal}"))
+        .map(|(received, sent)| received + sent)
+        .sum()
+}
+
 /// The counters of the interfaces whose names start so.
 fn received_and_sent(name: &str) -> impl Iterator<Item = (u64, u64)> {
     let table = std::fs::read_to_string("/proc/net/dev").unwrap_or_default();

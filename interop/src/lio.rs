@@ -67,6 +67,19 @@ pub fn isolated(body: impl FnOnce(&Sandbox, &Lio) -> Result<()>) {
     });
 }
 
+/// States a target port group can be brought into.
+#[derive(Debug, Clone, Copy)]
+pub enum Access {
+    /// Active/optimized.
+    Optimized,
+    /// Active/non-optimized.
+    NonOptimized,
+    /// Standby.
+    Standby,
+    /// On the way from one to another, until the next change.
+    Transitioning,
+}
+
 /// A running virtual machine; stopped when dropped.
 #[derive(Debug)]
 pub struct Lio {
@@ -122,6 +135,24 @@ impl Lio {
         self.exec(
             sandbox,
             &format!("echo {on} >$iscsi/$iqn:demo/tpgt_{group}/enable"),
+        )?;
+        Ok(())
+    }
+
+    /// Brings a target port group of [`DISK`] (`ao`, group 1, or `ano`, group 2) into a state.
+    ///
+    /// # Errors
+    /// When the guest refuses.
+    pub fn access(&self, sandbox: &Sandbox, group: &str, state: Access) -> Result<()> {
+        let state = match state {
+            Access::Optimized => 0,
+            Access::NonOptimized => 1,
+            Access::Standby => 2,
+            Access::Transitioning => 15,
+        };
+        self.exec(
+            sandbox,
+            &format!("echo {state} >$core/fileio_1/thin1/alua/{group}/alua_access_state"),
         )?;
         Ok(())
     }

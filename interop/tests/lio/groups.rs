@@ -3,7 +3,7 @@
 use anyhow::ensure;
 use interop::cut::Cut;
 use interop::iscsi::iscsi;
-use interop::lio::{DISK, PORTALS, isolated};
+use interop::lio::{Access, DISK, PORTALS, isolated};
 
 use crate::load::{Load, urls};
 
@@ -41,6 +41,8 @@ fn a_fence_goes_through_another_portal_of_its_own_group() {
 #[ignore = "needs root and a virtual machine; cargo xtask test runs it"]
 fn uncertain_writes_wait_for_their_own_portal_group() {
     isolated(|sandbox, lio| {
+        // Both are active/optimized, so both carry writes.
+        lio.access(sandbox, "ano", Access::Optimized)?;
         let mut load = Load::with(sandbox, 12, &[0, 2], "-v")?;
         let cut = Cut::refuse(sandbox, PORTALS[2])?;
         load.says("fencing path 1")?;

@@ -4,6 +4,7 @@
 //! for: `cargo test -p iscsi-interop --test lio -- --ignored`. `docs/interop-lio.md` says what was
 //! learnt about LIO.
 
+mod access;
 mod faults;
 mod groups;
 mod load;
