@@ -69,7 +69,7 @@ impl Session {
             cmd_sn: CmdSn(0),
             allegiance: Cid(0),
             stream: (0, 0),
-            resent: false,
+            fate: None,
             read: ReadProgress::default(),
             write: WriteProgress::default(),
             recovery: None,
@@ -288,17 +288,11 @@ impl Session {
                 index,
                 generation: task.generation,
             };
-            let (begin, end) = task.stream;
-            let written = self
-                .connections
-                .get(task.allegiance)
-                .map_or(u64::MAX, |connection| connection.written);
+            let connection = self.connections.get(task.allegiance);
             let certainty = match task.stage {
                 Stage::Pending => Certainty::NotSent,
-                Stage::Sent if task.resent => Certainty::SentNoAnswer,
-                Stage::Sent if written <= begin => Certainty::NotSent,
-                Stage::Sent if written < end => Certainty::PartlySent,
-                Stage::Sent | Stage::Done => Certainty::SentNoAnswer,
+                Stage::Sent => task.certainty(connection.map_or(u64::MAX, |it| it.written)),
+                Stage::Done => Certainty::SentNoAnswer,
             };
             let kind = if task.timed_out {
                 DeliveryErrorKind::TimedOut
@@ -317,6 +311,18 @@ impl Session {
 }
 
 impl Task {
+    /// How far its command got, when the network has taken `written` bytes of its connection's
+    /// stream.
+    pub(super) fn certainty(&self, written: u64) -> Certainty {
+        let (begin, end) = self.stream;
+        match self.fate {
+            Some(fate) => fate,
+            None if written <= begin => Certainty::NotSent,
+            None if written < end => Certainty::PartlySent,
+            None => Certainty::SentNoAnswer,
+        }
+    }
+
     /// How its command begins, with the parameters in force.
     pub(super) fn opening(
         &self,

@@ -312,6 +312,10 @@ impl Session {
                 connection.work = Work::Waiting { at };
             }
             Next::Recover => {
+                self.note_fates(cid);
+                let Some(connection) = self.connections.get_mut(cid) else {
+                    return;
+                };
                 let at = connection.lost.as_ref().map_or(now, |lost| lost.not_before);
                 connection.work = Work::Waiting { at };
                 self.member_timeouts(now);

@@ -11,7 +11,7 @@
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use scsi::{Cdb, DataPhase, Incarnation, Lun, Outcome, TaskAttribute};
+use scsi::{Cdb, Certainty, DataPhase, Incarnation, Lun, Outcome, TaskAttribute};
 
 use super::read::ReadProgress;
 use super::recovery::TaskRecovery;
@@ -92,8 +92,9 @@ pub(super) struct Task {
     pub(super) allegiance: Cid,
     /// Where the command's own PDU begins and ends in its connection's stream.
     pub(super) stream: (u64, u64),
-    /// It went to another connection, or was sent again: `stream` says nothing any more.
-    pub(super) resent: bool,
+    /// How far it had got when its connection was lost, and once it has been sent again, that
+    /// nobody can tell: then `stream` says nothing any more.
+    pub(super) fate: Option<Certainty>,
     pub(super) read: ReadProgress,
     pub(super) write: WriteProgress,
     /// Made when something of it gets lost (ErrorRecoveryLevel 1).

@@ -12,7 +12,9 @@ use super::keys::{Key, Kind};
 use super::value::{Value, ValueFault};
 
 /// Highest ErrorRecoveryLevel this initiator implements.
-const ERROR_RECOVERY_LEVEL_MAX: u32 = 1;
+const ERROR_RECOVERY_LEVEL_MAX: u32 = 2;
+/// DefaultTime2Retain offered with ErrorRecoveryLevel 2, in seconds (RFC 7143 §13.16).
+const TIME2RETAIN_S: u32 = 20;
 /// Highest iSCSIProtocolLevel this initiator implements.
 const PROTOCOL_LEVEL_MAX: u32 = 2;
 
@@ -213,10 +215,15 @@ impl Offer {
         self.entries.keys().copied()
     }
 
-    /// The value offered. A FirstBurstLength that nobody chose follows MaxBurstLength down, and
-    /// such a MaxOutstandingR2T follows ErrorRecoveryLevel, so that changing one key is enough.
+    /// The value offered. What nobody chose follows the keys that it depends on, so that setting
+    /// one of them is enough: FirstBurstLength goes down with MaxBurstLength, MaxOutstandingR2T
+    /// follows ErrorRecoveryLevel, and level 2 asks the target to retain tasks for a while.
     pub(crate) fn value(&self, key: Key) -> Option<Value> {
         let entry = self.entries.get(&key)?;
+        let level = || self.number(Key::ErrorRecoveryLevel).unwrap_or(0);
+        if key == Key::DefaultTime2Retain && !entry.explicit && level() >= 2 {
+            return Some(Value::Number(TIME2RETAIN_S));
+        }
         if key == Key::FirstBurstLength
             && !entry.explicit
             && let Value::Number(first) = entry.value

@@ -459,7 +459,6 @@ fn offers_that_cannot() {
         );
     }
     for (name, value) in [
-        ("ErrorRecoveryLevel", "2"),
         ("iSCSIProtocolLevel", "3"),
         ("TaskReporting", "RFC3720"),
         ("TaskReporting", "FastAbort"),
@@ -505,6 +504,16 @@ fn recovery_with_ordered_sequences_allows_one_r2t() {
     assert_eq!(offer.check(), Err(OfferError::TooManyR2ts { r2ts: 2 }));
     offer.set("ErrorRecoveryLevel", "0").unwrap();
     offer.check().unwrap();
+}
+
+#[test]
+fn connection_recovery_wants_tasks_to_be_retained() {
+    for (level, retain) in [("0", "0"), ("1", "0"), ("2", "20")] {
+        let mut offer = set("ErrorRecoveryLevel", level).unwrap();
+        assert_eq!(offer.get(Key::DefaultTime2Retain).as_deref(), Some(retain));
+        offer.set("DefaultTime2Retain", "7").unwrap();
+        assert_eq!(offer.get(Key::DefaultTime2Retain).as_deref(), Some("7"));
+    }
 }
 
 proptest! {

@@ -103,7 +103,6 @@ impl Session {
             let Some(task) = self.tasks.get_mut(key) else {
                 continue;
             };
-            task.resent = true;
             let acknowledged = self.window.has_acknowledged(task.cmd_sn);
             let waiting = match (acknowledged, remedy) {
                 (true, Remedy::Terminate) => {
@@ -131,6 +130,17 @@ impl Session {
             self.adrift.tasks.push(waiting);
         }
         self.distribute(now);
+    }
+
+    /// A connection is cut, to be recovered: how far its commands got is known now, and not any
+    /// more when the same CID has another stream.
+    pub(in super::super) fn note_fates(&mut self, cid: Cid) {
+        let written = self.connections.get(cid).map_or(u64::MAX, |it| it.written);
+        for key in self.tasks_of(cid) {
+            if let Some(task) = self.tasks.get_mut(key) {
+                task.fate = Some(task.certainty(written));
+            }
+        }
     }
 
     /// The tasks with allegiance to a connection that have been sent and not answered, in CmdSN
@@ -193,6 +203,7 @@ impl Session {
         }
         let acknowledged = self.window.has_acknowledged(task.cmd_sn);
         task.allegiance = cid;
+        task.fate = Some(Certainty::SentNoAnswer);
         task.change_connection(acknowledged);
         let (ending, bytes) = (task.ending, task.expected_bytes);
         self.connections.get_mut(cid)?.take_on(bytes);

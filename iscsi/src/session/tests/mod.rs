@@ -24,6 +24,7 @@ mod leaving;
 mod management;
 mod reads;
 mod recovery;
+mod several;
 mod text;
 mod writes;
 
