@@ -11,93 +11,16 @@
     reason = "a test may fail by panicking"
 )]
 
-use std::net::SocketAddr;
+mod support;
+
 use std::time::Duration;
 
-use iscsi::name::{Isid, Portal};
-use iscsi::net::{Effect, LunNexus, SessionHandle};
-use iscsi::session::{ConnectionState, ManagementFunction, SessionConfig, TaskManagementError};
-use scsi::{
-    Blocks, Bytes, Cdb, Command, Completion, DataPhase, IoBuf, Lba, Lun, Nexus, NexusState,
-    Outcome, RwOptions, Status, TaskAttribute,
-};
-use test_target::{Config, Server};
+use iscsi::net::Effect;
+use iscsi::session::{ManagementFunction, TaskManagementError};
+use scsi::{Nexus, NexusState, Outcome};
+use support::{PATIENCE, contents, in_time, is_good, login, pattern, read, serve, until, write};
+use test_target::Config;
 use tokio::task::JoinSet;
-
-const PATIENCE: Duration = Duration::from_secs(60);
-
-async fn serve(config: Config) -> (Server, SessionConfig) {
-    let loopback: SocketAddr = "127.0.0.1:0".parse().unwrap();
-    let target = config.target_name.parse().unwrap();
-    let server = Server::start(config, &[loopback]).await.unwrap();
-    let portal = Portal::from(*server.local_addrs().first().unwrap());
-    let initiator = "iqn.2024-01.test:initiator".parse().unwrap();
-    let mut config = SessionConfig::new(initiator, target, portal, Isid([0x80, 0, 0, 1, 0, 1]));
-    config.honour_time2wait = false;
-    (server, config)
-}
-
-async fn login(config: SessionConfig) -> LunNexus {
-    let session = SessionHandle::login(config).await.unwrap();
-    session.nexus(Lun::ZERO)
-}
-
-fn command(cdb: Cdb, data: DataPhase) -> Command {
-    Command {
-        cdb,
-        data,
-        attribute: TaskAttribute::Simple,
-        priority: 0,
-        timeout: Duration::from_secs(30),
-        only_in: None,
-    }
-}
-
-fn write(lba: u64, data: Bytes) -> Command {
-    let blocks = Blocks((data.len() / 512) as u32);
-    let cdb = Cdb::write(Lba(lba), blocks, RwOptions::default());
-    command(cdb, DataPhase::Write(data))
-}
-
-fn read(lba: u64, bytes: usize) -> Command {
-    let blocks = Blocks((bytes / 512) as u32);
-    let cdb = Cdb::read(Lba(lba), blocks, RwOptions::default());
-    command(cdb, DataPhase::Read(IoBuf::zeroed(bytes)))
-}
-
-fn is_good(completion: &Completion) -> bool {
-    matches!(&completion.outcome, Outcome::Answered(answer) if answer.status == Status::GOOD)
-}
-
-fn contents(completion: Completion) -> IoBuf {
-    assert!(is_good(&completion), "{:?}", completion.outcome);
-    match completion.data {
-        DataPhase::Read(buf) => buf,
-        other => panic!("{other:?}"),
-    }
-}
-
-fn pattern(seed: usize, bytes: usize) -> Bytes {
-    (0..bytes)
-        .map(|at| (seed.wrapping_mul(31) + at * 7 % 253) as u8)
-        .collect()
-}
-
-async fn in_time<T>(work: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, work)
-        .await
-        .expect("it hangs")
-}
-
-/// Waits for something that has no event of its own.
-async fn until(mut condition: impl FnMut() -> bool) {
-    in_time(async {
-        while !condition() {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-    })
-    .await;
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn many_callers_on_many_threads_get_their_own_data() {
@@ -334,83 +257,6 @@ fn callers_of_a_session_whose_runtime_is_gone_are_told() {
         assert!(in_time(nexus.execute(read(0, 512))).await.data.len() == 512);
         in_time(nexus.session().logout()).await;
     });
-}
-
-/// Four connections of one session, to a target that takes as many.
-async fn four() -> (Server, LunNexus) {
-    let mut target = Config::default();
-    target.keys.max_connections = 4;
-    let (server, mut config) = serve(target).await;
-    config.offer.set("MaxConnections", "4").unwrap();
-    let nexus = login(config).await;
-    until(|| up(&nexus) == 4).await;
-    (server, nexus)
-}
-
-/// Connections in full feature phase.
-fn up(nexus: &LunNexus) -> usize {
-    let connections = nexus.session().snapshot().connections;
-    let up = |state| state == ConnectionState::LoggedIn;
-    connections.iter().filter(|it| up(it.state)).count()
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn several_connections_share_the_commands_of_many_callers() {
-    let (server, nexus) = four().await;
-    let mut callers = JoinSet::new();
-    for caller in 0..16_usize {
-        let nexus = nexus.clone();
-        callers.spawn(async move {
-            for round in 0..24 {
-                let bytes = [512, 4096, 262_144, 65_536][(caller + round) % 4];
-                let lba = (caller * 512) as u64;
-                let data = pattern(caller * 100 + round, bytes);
-                let written = nexus.execute(write(lba, data.clone())).await;
-                assert!(is_good(&written), "{:?}", written.outcome);
-                let back = contents(nexus.execute(read(lba, bytes)).await);
-                assert!(back.as_slice() == data, "caller {caller}, round {round}");
-            }
-        });
-    }
-    in_time(async { while callers.join_next().await.transpose().unwrap().is_some() {} }).await;
-    assert_eq!(server.violations(), []);
-    let snapshot = nexus.session().snapshot();
-    assert_eq!(
-        (snapshot.stats.commands, snapshot.stats.logins),
-        (16 * 24 * 2, 1)
-    );
-    for connection in &snapshot.connections {
-        assert!(connection.commands > 0, "{connection:?}");
-        assert_eq!(connection.in_flight, 0);
-    }
-    nexus.session().logout().await;
-    assert_eq!(server.violations(), []);
-}
-
-#[tokio::test]
-async fn connections_come_and_go_under_load() {
-    let (server, nexus) = four().await;
-    let load = {
-        let nexus = nexus.clone();
-        tokio::spawn(async move {
-            for round in 0..400 {
-                let data = pattern(round, 4096);
-                let written = nexus.execute(write(0, data.clone())).await;
-                assert!(is_good(&written), "{:?}", written.outcome);
-            }
-        })
-    };
-    for _ in 0..3 {
-        let victim = nexus.session().snapshot().connections[0].cid;
-        nexus.session().remove_connection(victim).unwrap();
-        until(|| up(&nexus) == 3).await;
-        nexus.session().add_connection(None).unwrap();
-        until(|| up(&nexus) == 4).await;
-    }
-    in_time(load).await.unwrap();
-    let stats = nexus.session().snapshot().stats;
-    assert_eq!((stats.logins, stats.losses), (1, 0));
-    assert_eq!(server.violations(), []);
 }
 
 #[tokio::test]

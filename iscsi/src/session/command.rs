@@ -227,6 +227,7 @@ impl Session {
             return;
         };
         if task.stage == Stage::Sent {
+            self.adrift.progress();
             self.in_flight -= 1;
             if let Some(connection) = self.connections.get_mut(task.allegiance) {
                 connection.let_go(task.expected_bytes);

@@ -27,7 +27,8 @@ use super::super::{Phase, Session, later};
 use crate::name::Cid;
 use crate::wire::{LogoutReason, LogoutResponse};
 
-/// Losses in a row, each soon after the one before, after which the session is given up.
+/// Losses in a row, each soon after the one before and without a command that ended in between,
+/// after which the session is given up.
 const STRIKES_MAX: u32 = 8;
 
 /// Losses further apart than this are not in a row.
@@ -60,21 +61,15 @@ impl Session {
         let Some(connection) = self.connections.get(cid) else {
             return;
         };
-        if matches!(connection.work, Work::Closing(_)) {
+        if !connection.open || matches!(connection.work, Work::Closing(_)) {
+            // Known already.
             return;
         }
         if !matches!(self.phase, Phase::Up) {
             return self.lose(now, reason);
         }
-        match &connection.work {
-            Work::Waiting { .. } | Work::Connecting { .. } | Work::LoggingIn { .. } => {
-                return self.member_failed(now, cid, reason);
-            }
-            Work::Nothing
-            | Work::Closing(_)
-            | Work::Draining { .. }
-            | Work::LoggingOut { .. }
-            | Work::Recovering { .. } => {}
+        if !connection.is_up() {
+            return self.member_failed(now, cid, reason);
         }
         let Some(remedy) = self.remedy(cid, retain).filter(|_| self.strike(now)) else {
             return self.lose(now, reason);

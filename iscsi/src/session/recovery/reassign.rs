@@ -60,6 +60,11 @@ impl Adrift {
         }
     }
 
+    /// A command has ended: losses before it are not in a row with those after it.
+    pub(in super::super) fn progress(&mut self) {
+        self.strikes = 0;
+    }
+
     /// A new life: nothing of the old one is left.
     pub(in super::super) fn clear(&mut self) {
         self.tasks.clear();
