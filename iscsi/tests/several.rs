@@ -4,6 +4,7 @@
 #![allow(
     clippy::wildcard_enum_match_arm,
     clippy::unwrap_used,
+    clippy::indexing_slicing,
     clippy::expect_used,
     clippy::cast_possible_truncation,
     clippy::missing_panics_doc,
