@@ -195,8 +195,14 @@ impl Several {
                 break;
             }
             let bytes: Vec<u8> = stream.drain(..end).collect();
-            let data = bytes[end - length.next_multiple_of(4)..][..length].to_vec();
-            pdus.push(Pdu { bhs: head, data });
+            let data_at = end - length.next_multiple_of(4);
+            let data = bytes[data_at..][..length].to_vec();
+            let ahs = bytes[48..data_at].to_vec();
+            pdus.push(Pdu {
+                bhs: head,
+                ahs,
+                data,
+            });
         }
         pdus
     }
