@@ -7,12 +7,14 @@ use auth::Chap;
 use iscsi::login::AuthPolicy;
 use iscsi::session::{Backoff, Keepalive, SessionConfig, Timeouts};
 use iscsi::text::Offer;
+use tokio::runtime::Handle;
 
 use crate::isids::Isids;
+use crate::runtime::Shards;
 use crate::state::{Slot, StateError};
 use crate::{
     AuthError, ChapCredentials, Initiator, IscsiName, Isid, LoadBalancePolicy, MutualCredentials,
-    NoPathRetry, OfferError, Portal, SecondFence, Tuning,
+    NoPathRetry, OfferError, Portal, Runtime, SecondFence, Tuning,
 };
 
 /// Most commands in flight of one session.
@@ -46,6 +48,9 @@ pub enum BuildError {
     /// Session identifiers were given and a directory to find them in as well.
     #[error("a base ISID and a state directory exclude each other")]
     TwoIdentities,
+    /// The operating system gave no threads for [`Runtime::Sharded`].
+    #[error("the threads of a sharded runtime cannot be started: {0}")]
+    Threads(String),
     /// The operating system gave no random bytes for the session identifiers.
     #[error("the system has no randomness: {0}")]
     Randomness(String),
@@ -84,6 +89,7 @@ pub struct Builder {
     state_directory: Option<PathBuf>,
     reconnect_deadline: Option<Duration>,
     multipath: mpio::Config,
+    runtime: Runtime,
 }
 
 impl Builder {
@@ -103,7 +109,15 @@ impl Builder {
             state_directory: None,
             reconnect_deadline: None,
             multipath: mpio::Config::default(),
+            runtime: Runtime::default(),
         }
+    }
+
+    /// On which threads sessions live; the runtime of the caller by default.
+    #[must_use]
+    pub fn runtime(mut self, runtime: Runtime) -> Self {
+        self.runtime = runtime;
+        self
     }
 
     /// InitiatorAlias, a name for people.
@@ -268,7 +282,14 @@ impl Builder {
         if self.discovery_auth == DiscoveryAuth::Chap && auth == AuthPolicy::None {
             return Err(BuildError::DiscoveryAlone);
         }
+        let shards = match self.runtime {
+            Runtime::Current => None,
+            Runtime::Sharded { threads } => Some(
+                Shards::start(threads).map_err(|error| BuildError::Threads(error.to_string()))?,
+            ),
+        };
         Ok(Initiator::new(Settings {
+            shards,
             isids: self.isids()?,
             auth,
             builder: self,
@@ -315,9 +336,17 @@ pub(crate) struct Settings {
     builder: Builder,
     pub(crate) auth: AuthPolicy,
     pub(crate) isids: Isids,
+    /// With [`Runtime::Sharded`].
+    shards: Option<Shards>,
 }
 
 impl Settings {
+    /// The runtime of the next login, which is called in a runtime.
+    pub(crate) fn runtime(&self) -> Handle {
+        let shard = self.shards.as_ref().and_then(Shards::next);
+        shard.unwrap_or_else(Handle::current)
+    }
+
     pub(crate) const fn name(&self) -> &IscsiName {
         &self.builder.name
     }

@@ -1,13 +1,14 @@
 //! What happens to a target's sessions and paths, in one stream, for people and programs.
 
 use std::fmt;
+use std::sync::OnceLock;
 
 use tokio::sync::broadcast;
 
 use crate::{Lun, Portal};
 
 /// Events kept for a slow reader.
-pub(crate) const EVENTS_KEPT: usize = 256;
+const EVENTS_KEPT: usize = 256;
 
 /// Something that happened. Its `Display` is one line.
 #[derive(Debug, Clone, PartialEq)]
@@ -92,9 +93,27 @@ impl fmt::Display for Words<'_> {
     }
 }
 
+/// Where a target's events are made known. Takes no memory until somebody listens.
+#[derive(Debug, Default)]
+pub(crate) struct Events(OnceLock<broadcast::Sender<Event>>);
+
+impl Events {
+    pub(crate) fn send(&self, event: Event) {
+        if let Some(sender) = self.0.get() {
+            // No receiver is fine.
+            let _ = sender.send(event);
+        }
+    }
+
+    pub(crate) fn subscribe(&self) -> EventReceiver {
+        let sender = self.0.get_or_init(|| broadcast::Sender::new(EVENTS_KEPT));
+        EventReceiver(sender.subscribe())
+    }
+}
+
 /// Receives the events of a target from the moment it was made.
 #[derive(Debug)]
-pub struct EventReceiver(pub(crate) broadcast::Receiver<Event>);
+pub struct EventReceiver(broadcast::Receiver<Event>);
 
 impl EventReceiver {
     /// The next event; `None` when the target is gone. May be dropped without losing an event.

@@ -40,6 +40,7 @@ mod isids;
 mod management;
 mod plan;
 mod query;
+mod runtime;
 mod state;
 mod target;
 
@@ -65,6 +66,7 @@ pub use mpio::{
     ReservationError, SecondFence, SwitchReason, Topology, Tuning, UnknownFailback,
 };
 pub use query::QueryError;
+pub use runtime::Runtime;
 pub use scsi::reservation;
 pub use scsi::{Bytes, Cdb, Command, DataPhase, IoBuf, Lun, NexusState, ScsiAnswer, TaskAttribute};
 pub use state::StateError;

@@ -11,11 +11,11 @@ use std::time::Duration;
 use iscsi::net::{ConnectError, ConnectErrorKind, LunNexus, SessionHandle};
 use mpio::{MAX_PATHS, PathSettings, PathSpec, TokioClock};
 use scsi::NexusState;
-use tokio::sync::broadcast;
+use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
 use crate::builder::Settings;
-use crate::event::{EVENTS_KEPT, Event, EventReceiver};
+use crate::event::{Event, EventReceiver, Events};
 use crate::query::{self, QueryError};
 use crate::{
     Error, Geometry, IscsiName, Isid, LogicalUnit, LuIdentity, Lun, Portal, PortalGroupTag,
@@ -94,7 +94,9 @@ struct Shared {
     paths: Vec<Path>,
     /// Assembled units. Two for one LUN would not know of each other's uncertain writes.
     units: tokio::sync::Mutex<BTreeMap<Lun, LogicalUnit>>,
-    events: broadcast::Sender<Event>,
+    events: Arc<Events>,
+    /// On which the sessions live.
+    runtime: Handle,
 }
 
 /// One session.
@@ -323,15 +325,15 @@ impl Target {
         let (unit, maintenance) =
             assembled.map_err(|error| Error::of_assembly(&shared.name, lun, error))?;
         // It outlives the target if the unit does.
-        tokio::spawn(maintenance);
+        shared.runtime.spawn(maintenance);
         let mut happenings = unit.events();
-        let events = shared.events.clone();
-        self.tasks().spawn(async move {
+        let events = Arc::clone(&shared.events);
+        let pass_on = async move {
             while let Some(mpio::Event { kind: event, .. }) = happenings.recv().await {
-                // No receiver is fine.
-                let _ = events.send(Event::Unit { lun, event });
+                events.send(Event::Unit { lun, event });
             }
-        });
+        };
+        self.tasks().spawn_on(pass_on, &shared.runtime);
         units.insert(lun, unit.clone());
         Ok(unit)
     }
@@ -347,10 +349,17 @@ impl Target {
         self.shared.paths.iter().map(|path| &path.handle)
     }
 
+    /// The runtime on which the target's sessions live. With [`crate::Runtime::Sharded`] a task
+    /// spawned there shares the thread with them, which is the fastest place for I/O.
+    #[must_use]
+    pub fn runtime(&self) -> &Handle {
+        &self.shared.runtime
+    }
+
     /// What happens from now on.
     #[must_use]
     pub fn events(&self) -> EventReceiver {
-        EventReceiver(self.shared.events.subscribe())
+        self.shared.events.subscribe()
     }
 
     /// Closes the logical units and logs every session out, bounded in time. Flushing is the
@@ -412,6 +421,9 @@ impl Shared {
             return Err(too_many(portals.len(), MAX_PATHS));
         }
         let groups: Vec<_> = portals.iter().map(|it| (&it.portal, it.group)).collect();
+        let runtime = settings.runtime();
+        // Sessions start on the runtime that is entered.
+        let entered = runtime.enter();
         let mut paths = Vec::with_capacity(portals.len());
         for (index, PortalSpec { portal, group }) in portals.iter().enumerate() {
             let isid = settings.isids.lease(&name, portal)?;
@@ -425,11 +437,13 @@ impl Shared {
                 handle: SessionHandle::start(config),
             });
         }
+        drop(entered);
         Ok(Self {
             settings,
             paths,
             units: tokio::sync::Mutex::default(),
-            events: broadcast::Sender::new(EVENTS_KEPT),
+            events: Arc::default(),
+            runtime,
             name,
         })
     }
@@ -481,7 +495,7 @@ impl Shared {
         for path in &self.paths {
             let mut happenings = path.handle.events();
             let (this, portal) = (Arc::downgrade(self), path.portal.clone());
-            tasks.spawn(async move {
+            let pass_on = async move {
                 while let Some(event) = happenings.recv().await {
                     let Some(this) = Weak::upgrade(&this) else {
                         return;
@@ -490,10 +504,10 @@ impl Shared {
                         this.regroup();
                     }
                     let portal = portal.clone();
-                    // No receiver is fine.
-                    let _ = this.events.send(Event::Session { portal, event });
+                    this.events.send(Event::Session { portal, event });
                 }
-            });
+            };
+            tasks.spawn_on(pass_on, &self.runtime);
         }
         tasks
     }

@@ -12,8 +12,8 @@ use crate::name::Cid;
 use crate::session::{Event, Session};
 use crate::wire::transmit::Transmit;
 
-/// Events kept for a slow reader.
-const EVENTS_KEPT: usize = 64;
+/// Events kept for a slow reader. The memory is there from the beginning, in every session.
+const EVENTS_KEPT: usize = 16;
 
 /// What waiting callers look at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

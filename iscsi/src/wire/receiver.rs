@@ -23,7 +23,7 @@ use super::{BHS_BYTES, Bhs, DataIn, Response, WireError, lengths, padded};
 const STAGING_MIN: usize = 4096;
 
 /// Staging memory of a connection that is not busy, in bytes.
-const STAGING_FIRST: usize = 16 * 1024;
+const STAGING_FIRST: usize = STAGING_MIN;
 
 /// The receiving half of a connection, without the socket.
 #[derive(Debug)]

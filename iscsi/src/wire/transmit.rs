@@ -25,7 +25,7 @@ pub const MAX_SLICES: usize = 256;
 const COPY_BYTES: usize = 1024;
 
 /// Arena of a connection that is not busy, in bytes.
-const ARENA_FIRST: usize = 4096;
+const ARENA_FIRST: usize = 1024;
 
 /// A batch stops growing at this many bytes.
 const BATCH_BYTES: u64 = 1 << 20;

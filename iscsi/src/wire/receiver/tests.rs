@@ -393,6 +393,8 @@ fn staging_memory_grows_when_reads_fill_it_and_is_given_back() {
     sut.filled(3 * first);
     assert_eq!(sut.space().len(), 12 * first);
     sut.filled(12 * first);
+    assert_eq!(sut.space().len(), 48 * first);
+    sut.filled(48 * first);
     assert!(sut.space().is_empty(), "never beyond the limit");
     sut.reset(8192);
     sut.release_memory();
