@@ -33,6 +33,11 @@ impl Target {
         }
         let residual = residual(&task, &reply);
         let expected = task.command.read_expected() as usize;
+        if task.command.bidirectional_read.is_some() {
+            let good = reply.status == status::GOOD;
+            let moved = if good { reply.data.len() as u64 } else { 0 };
+            task.read_residual = difference(moved, expected as u64);
+        }
         if !task.command.read {
             reply.data.clear();
         }
@@ -87,6 +92,10 @@ impl Target {
         let task = session.tasks.values_mut().find(|task| task.id == task_id)?;
         if !session.connections.contains(&task.connection) {
             task.due = true;
+            return None;
+        }
+        if session.fence.is_some() {
+            session.fenced.push(task_id);
             return None;
         }
         let itt = task.command.itt;
@@ -359,6 +368,10 @@ fn residual(task: &Task, reply: &Reply) -> Residual {
     } else {
         0
     };
+    difference(moved, expected)
+}
+
+fn difference(moved: u64, expected: u64) -> Residual {
     let clamp = |bytes: u64| u32::try_from(bytes).unwrap_or(u32::MAX);
     match moved.cmp(&expected) {
         std::cmp::Ordering::Equal => Residual::None,

@@ -5,8 +5,11 @@ use std::time::Instant;
 use crate::ConnectionId;
 use crate::connection::Numbering;
 use crate::disk::sense::Sense;
+use crate::judge::Rule;
+use crate::lost::seconds;
 use crate::target::Target;
-use crate::wire::response;
+use crate::wire::framer::RawPdu;
+use crate::wire::{Fields as _, Header, RESERVED_TAG, opcode, response, serial_before};
 
 /// An event of RFC 7143 §11.9.1.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,6 +66,17 @@ pub enum AsyncEvent {
     },
 }
 
+/// What an event asks of the initiator.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Duty {
+    code: u8,
+    lun: u64,
+    seconds: u16,
+    stat_sn: u32,
+    /// When the initiator was first seen to know.
+    known: Option<Instant>,
+}
+
 impl Target {
     /// Sends an Asynchronous Message on a connection, and does what it announces.
     pub fn send_async(&mut self, now: Instant, id: ConnectionId, event: &AsyncEvent) {
@@ -114,8 +128,87 @@ impl Target {
                 data.clone(),
             ),
         };
-        self.send(now, id, header, &data, Numbering::Status);
+        self.send_event(now, id, header, &data);
         self.follow_up(now, id, event);
+    }
+
+    /// Task Termination (code 5) for a LUN as the wire has it.
+    pub(crate) fn send_termination(&mut self, now: Instant, id: ConnectionId, lun: u64) {
+        let header = response::async_message(lun, 5, 0, [0; 3]);
+        self.send_event(now, id, header, &[]);
+    }
+
+    /// Sends an event; the judge remembers what it asks for, if it arrives.
+    fn send_event(&mut self, now: Instant, id: ConnectionId, header: Header, data: &[u8]) {
+        let stat_sn = self.connections.get(&id).map_or(0, |c| c.stat_sn);
+        let delivered = self.send(now, id, header, data, Numbering::Status);
+        let wanted = matches!(header[36], 1 | 4 | 5);
+        if let Some(connection) = self
+            .connections
+            .get_mut(&id)
+            .filter(|_| delivered && wanted)
+        {
+            connection.duties.push(Duty {
+                code: header[36],
+                lun: header.be64(8),
+                seconds: header.be16(42),
+                stat_sn,
+                known: None,
+            });
+        }
+    }
+
+    /// Looks at what the initiator sends on a connection that owes something.
+    pub(crate) fn judge_duties(&mut self, now: Instant, id: ConnectionId, pdu: &RawPdu) {
+        let grace = self.config.async_grace;
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return;
+        };
+        for duty in &mut connection.duties {
+            if duty.known.is_none() && serial_before(duty.stat_sn, pdu.exp_stat_sn()) {
+                duty.known = Some(now);
+            }
+        }
+        let cid = connection.cid;
+        let code = pdu.opcode();
+        let mut late = Vec::new();
+        let mut wrong = None;
+        connection.duties.retain(|duty| {
+            let logout = code == opcode::LOGOUT;
+            let reason = pdu.header[1] & 0x7f;
+            let ours = logout && (reason == 0 || pdu.header.be16(20) == cid);
+            if duty.code == 1 && ours && reason > 1 {
+                wrong = Some(reason);
+            }
+            let done = match duty.code {
+                1 => ours,
+                4 => logout || code == opcode::TEXT,
+                _ => {
+                    let bare = code == opcode::NOP_OUT && pdu.itt() == RESERVED_TAG;
+                    logout || bare && pdu.header.be64(8) == duty.lun && duty.known.is_some()
+                }
+            };
+            let overdue = duty
+                .known
+                .is_some_and(|at| now > at + seconds(duty.seconds) + grace);
+            if overdue && !done {
+                late.push(*duty);
+            }
+            !done && !overdue
+        });
+        if let Some(reason) = wrong {
+            self.judge
+                .note(Rule::AsyncLogout, format!("Logout with reason {reason}"));
+        }
+        for duty in late {
+            let rule = match duty.code {
+                1 => Rule::AsyncLogout,
+                4 => Rule::AsyncNegotiation,
+                _ => Rule::AsyncTermination,
+            };
+            self.judge
+                .note(rule, format!("nothing {} s after the event", duty.seconds));
+        }
     }
 
     fn follow_up(&mut self, now: Instant, id: ConnectionId, event: &AsyncEvent) {

@@ -21,7 +21,7 @@ use crate::wire::{Fields as _, low32, response};
 
 impl Target {
     pub(crate) fn on_command(&mut self, now: Instant, id: ConnectionId, tsih: u16, pdu: &RawPdu) {
-        let command = ScsiCommand::parse(&pdu.header);
+        let command = ScsiCommand::parse(&pdu.header, &pdu.ahs);
         if !self.tag_free(tsih, command.itt) {
             self.reject(now, id, reason::TASK_IN_PROGRESS, &pdu.header);
             return;
@@ -32,6 +32,7 @@ impl Target {
         let parameters = session.parameters.clone();
         let sender = Sender {
             session: tsih,
+            protocol_level: session.parameters.protocol_level,
             initiator_port: session.nexus.port_name(),
             entrance: session.entrance.clone(),
         };
@@ -61,7 +62,7 @@ impl Target {
         self.next_task += 1;
         let execution = Execution {
             unit,
-            cdb: command.cdb,
+            cdb: canonical(&command.cdb, &command.extended),
             data: Vec::new(),
             sender,
         };
@@ -71,6 +72,7 @@ impl Target {
         self.prepare(tsih, &mut task, &pdu.data, &parameters);
         let itt = task.command.itt;
         if let Some(session) = self.sessions.get_mut(&tsih) {
+            session.fast_aborted.remove(&itt);
             session.tasks.insert(itt, task);
         }
         self.watch_sequence(now, tsih, itt, None);
@@ -110,17 +112,25 @@ impl Target {
                 format!("F clear although all {data} bytes came with the command")
             });
         }
+        let both = command.read && command.write;
+        judge.expect(
+            both == command.bidirectional_read.is_some(),
+            Rule::BidirectionalLength,
+            || format!("R and W {both}, length {:?}", command.bidirectional_read),
+        );
         if !command.read && !command.write {
             judge.expect(command.expected == 0, Rule::ExpectedLength, || {
                 format!("{} without R and W", command.expected)
             });
         }
         let unit = flat_lun(command.lun).and_then(|lun| self.units.get(lun));
-        let Some(wanted) = unit.and_then(|unit| unit.transfer_bytes(&command.cdb)) else {
+        let cdb = canonical(&command.cdb, &command.extended);
+        let Some(wanted) = unit.and_then(|unit| unit.transfer_bytes(&cdb)) else {
             return;
         };
+        let read = command.bidirectional_read.unwrap_or(command.expected);
         self.judge.expect(
-            u64::from(command.expected) == wanted,
+            u64::from(command.expected) == wanted && u64::from(read) == wanted,
             Rule::ExpectedLength,
             || {
                 format!(
@@ -186,6 +196,10 @@ impl Target {
                 _ => Some(Reply::check(Sense::LUN_NOT_SUPPORTED)),
             };
         };
+        let attribute = task.command.attribute;
+        if let Some(reply) = self.aca_reply(tsih, unit, attribute, &task.execution.cdb) {
+            return Some(reply);
+        }
         if matches!(opcode, 0x03 | 0x12 | 0xa0) {
             return None;
         }
@@ -210,7 +224,8 @@ impl Target {
         let Some(task) = session.tasks.get_mut(&itt) else {
             return;
         };
-        if !matches!(task.progress, Progress::Collecting) || !task.all_data_here() {
+        let collecting = matches!(task.progress, Progress::Collecting);
+        if !collecting || !task.all_data_here() || task.ending {
             return;
         }
         task.progress = Progress::Waiting;
@@ -267,7 +282,12 @@ impl Target {
                 task.r2ts.insert(ttt, Burst::new(start, end, r2t_sn));
             }
             let header = response::r2t(lun, itt, ttt, r2t_sn, start, end - start);
-            self.send(now, id, header, &[], Numbering::Next);
+            let delivered = self.send(now, id, header, &[], Numbering::Next);
+            let session = self.sessions.get_mut(&tsih);
+            let task = session.and_then(|session| session.tasks.get_mut(&itt));
+            if let Some(burst) = task.and_then(|task| task.r2ts.get_mut(&ttt)) {
+                burst.delivered = delivered;
+            }
             self.watch_sequence(now, tsih, itt, Some(ttt));
         }
     }
@@ -297,7 +317,15 @@ impl Target {
         else {
             return;
         };
+        let (failed, unit, cdb) = (
+            reply.status == status::CHECK_CONDITION,
+            task.execution.unit,
+            task.execution.cdb,
+        );
         task.progress = Progress::Executed(reply);
+        if failed {
+            self.establish_aca(tsih, unit, &cdb);
+        }
         if deviation.hang_after {
             return;
         }
@@ -368,6 +396,7 @@ impl Target {
             _ => unit.execute(cdb, &execution.data, &execution.sender),
         };
         self.mark_tpgs(cdb, &mut reply);
+        self.mark_inquiry(cdb, &mut reply);
         if let Some((lba, blocks)) = reply.wrote
             && self.config.journal
         {
@@ -446,6 +475,22 @@ impl Target {
     }
 }
 
+/// A 32-byte CDB that this device knows as its 10-byte form: XDWRITEREAD (SBC-3 §5.45). Others stay what they are, and
+/// are refused.
+fn canonical(cdb: &[u8; 16], extended: &[u8]) -> [u8; 16] {
+    let known = cdb[0] == 0x7f && cdb.be16(8) == 0x0007 && extended.len() == 16 && cdb[7] == 0x18;
+    let lba = u64::from(cdb.be32(12)) << 32 | u64::from(extended.be32(0));
+    let blocks = u16::try_from(extended.be32(12));
+    let (true, Ok(lba), Ok(blocks)) = (known, u32::try_from(lba), blocks) else {
+        return *cdb;
+    };
+    let mut short = [0; 16];
+    (short[0], short[1], short[9]) = (0x53, cdb[10], cdb[1]);
+    short.put(2, &lba.to_be_bytes());
+    short.put(7, &blocks.to_be_bytes());
+    short
+}
+
 fn apply_effect(task: &mut Task, effect: Option<CommandEffect>) {
     let deviation = &mut task.deviation;
     match effect {
@@ -462,6 +507,14 @@ fn apply_effect(task: &mut Task, effect: Option<CommandEffect>) {
         Some(CommandEffect::Response(code)) => {
             deviation.response = Some(code);
             task.early = Some(Reply::default());
+        }
+        Some(CommandEffect::Qualified(status, sense, qualifier)) => {
+            deviation.qualifier = qualifier;
+            task.early = Some(Reply {
+                status,
+                sense,
+                ..Reply::default()
+            });
         }
         Some(CommandEffect::Status(status, sense)) => {
             task.early = Some(Reply {

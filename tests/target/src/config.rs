@@ -33,6 +33,10 @@ pub struct Config {
     pub shuffle_r2t: bool,
     /// Unit attention 29/00 for every LUN of a new session.
     pub unit_attention_at_login: bool,
+    /// Auto contingent allegiance for commands with NACA; INQUIRY says so by NORMACA.
+    pub aca: bool,
+    /// How long after the time of an Asynchronous Message the judge waits for what it asks for, for data under way.
+    pub async_grace: Duration,
     /// Descriptor-format sense by default (the D_SENSE bit of the control mode page).
     pub descriptor_sense: bool,
     /// Time every command takes before it is executed.
@@ -44,6 +48,8 @@ pub struct Config {
     pub late_execution: Option<Duration>,
     /// A dishonest target: late writes survive session reinstatement.
     pub late_execution_after_reinstatement: bool,
+    /// PDUs kept in [`crate::Target::wire_log`], the newest of both directions; 0 keeps none.
+    pub wire_log: usize,
     /// Keeps a record of every write; a long benchmark wants it off.
     pub journal: bool,
     /// StatSN of the first Login Response.
@@ -92,11 +98,14 @@ impl Default for Config {
             shuffle_data_in: false,
             shuffle_r2t: false,
             unit_attention_at_login: false,
+            aca: false,
+            async_grace: Duration::from_secs(15),
             descriptor_sense: false,
             execution_delay: Duration::ZERO,
             ping_every: None,
             late_execution: None,
             late_execution_after_reinstatement: false,
+            wire_log: 0,
             journal: true,
             first_stat_sn: 0,
             first_transfer_tag: None,
@@ -281,6 +290,10 @@ pub struct Keys {
     pub data_sequence_in_order: bool,
     /// ErrorRecoveryLevel: the highest level to agree on, 0 to 2. Level 2 needs `time2retain_s` above 0 to be of use.
     pub error_recovery_level: u8,
+    /// Values of TaskReporting that are agreed to, among `RFC3720`, `ResponseFence` and `FastAbort`.
+    pub task_reporting: Vec<String>,
+    /// iSCSIProtocolLevel; 2 enables RFC 7144.
+    pub protocol_level: u8,
 }
 
 impl Default for Keys {
@@ -300,6 +313,8 @@ impl Default for Keys {
             data_pdu_in_order: false,
             data_sequence_in_order: false,
             error_recovery_level: 0,
+            task_reporting: vec!["RFC3720".to_owned()],
+            protocol_level: 1,
         }
     }
 }
@@ -332,6 +347,13 @@ pub struct Quirks {
     pub started_keys: Vec<(String, String)>,
     /// Raw keys sent at the end of the first operational answer, however illegal.
     pub raw_keys: Vec<(String, String)>,
+    /// Keys the target sends in its first answer of a text negotiation of a normal session, e.g. another
+    /// MaxRecvDataSegmentLength.
+    pub text_keys: Vec<(String, String)>,
+    /// Holds back the F bit of text answers this many times.
+    pub delay_text_final: u32,
+    /// Answers this many Text Requests by a Reject (RFC 7143 §6.4: resets the negotiation).
+    pub text_rejects: u32,
     /// An empty Data-In PDU before the data of every read.
     pub empty_data_in: bool,
     /// Leaves TargetPortalGroupTag out of the first answer (illegal, RFC 7143 §13.9).

@@ -7,9 +7,11 @@ use std::collections::BTreeMap;
 
 use bytes::{Bytes, BytesMut};
 
+use crate::async_message::Duty;
 use crate::fault::PduEffect;
 use crate::kept::Shelf;
 use crate::login::Login;
+use crate::login::operational::Operational;
 use crate::wire::framer::Framer;
 use crate::wire::{Fields as _, Header, digest, low32, padding};
 
@@ -58,6 +60,7 @@ pub(crate) struct TextExchange {
     pub(crate) ttt: u32,
     pub(crate) gathered: Vec<u8>,
     pub(crate) outgoing: Vec<Vec<u8>>,
+    pub(crate) negotiation: Operational,
 }
 
 #[derive(Debug)]
@@ -83,6 +86,8 @@ pub(crate) struct Connection {
     pub(crate) initiator_segment: usize,
     /// Longest segment this target declared for this connection.
     pub(crate) own_segment: usize,
+    /// What replaces it once the answer of this StatSN is acknowledged.
+    pub(crate) next_own_segment: Option<(u32, usize)>,
     pub(crate) logout_seen: bool,
     pub(crate) text: Option<TextExchange>,
     pub(crate) pings: BTreeMap<u32, Ping>,
@@ -95,6 +100,8 @@ pub(crate) struct Connection {
     pub(crate) leaving: Leaving,
     /// Time2Wait and Time2Retain announced for its end, in seconds.
     pub(crate) times: Option<(u16, u16)>,
+    /// What Asynchronous Messages ask of the initiator.
+    pub(crate) duties: Vec<Duty>,
     /// Its end was announced by an Async Message.
     pub(crate) announced: bool,
     /// The driver was told to close.
@@ -120,6 +127,7 @@ impl Connection {
             data_digest: false,
             initiator_segment: 8192,
             own_segment: 8192,
+            next_own_segment: None,
             logout_seen: false,
             text: None,
             pings: BTreeMap::new(),
@@ -128,6 +136,7 @@ impl Connection {
             delayed: Vec::new(),
             leaving: Leaving::Failed,
             times: None,
+            duties: Vec::new(),
             announced: false,
             closing: false,
         }

@@ -57,6 +57,10 @@ impl Target {
             .get_mut(&data_out.itt)
             .filter(|task| task.connection == id)
         else {
+            if session.fast_aborted.get(&data_out.itt) == Some(&id) {
+                let what = format!("data of ITT {:#010x}", data_out.itt);
+                self.judge.note(Rule::FastAbortData, what);
+            }
             if session.excused(data_out.itt) {
                 // The task ended while its data were on their way, or its command was not received.
                 return;

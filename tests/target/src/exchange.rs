@@ -21,21 +21,63 @@ const TEXT_LIMIT: usize = 64 << 10;
 impl Target {
     pub(crate) fn on_text(&mut self, now: Instant, id: ConnectionId, tsih: u16, pdu: &RawPdu) {
         let request = TextRequest::parse(&pdu.header);
+        if self.config.quirks.text_rejects > 0 {
+            self.config.quirks.text_rejects -= 1;
+            if let Some(connection) = self.connections.get_mut(&id) {
+                connection.text = None;
+            }
+            self.reject(now, id, reason::PROTOCOL_ERROR, &pdu.header);
+            return;
+        }
         self.judge
             .expect(!(request.is_final && request.more), Rule::TextFlags, || {
                 "C and F".to_owned()
             });
-        let Some(connection) = self.connections.get_mut(&id) else {
+        let Some(mut exchange) = self.open_exchange(now, id, tsih, pdu, &request) else {
             return;
         };
-        let mut exchange = match connection.text.take() {
+        if exchange.outgoing.is_empty() {
+            exchange.gathered.extend_from_slice(&pdu.data);
+            if exchange.gathered.len() > TEXT_LIMIT {
+                self.reject(now, id, reason::PROTOCOL_ERROR, &pdu.header);
+                return;
+            }
+            if !request.more {
+                let keys = std::mem::take(&mut exchange.gathered);
+                let Some(outgoing) = self.text_answer(id, tsih, &mut exchange, &keys) else {
+                    // RFC 7143 §6.4: nothing is negotiated twice; the negotiation is reset.
+                    self.reject(now, id, reason::PROTOCOL_ERROR, &pdu.header);
+                    return;
+                };
+                exchange.outgoing = outgoing;
+            }
+        } else {
+            self.judge
+                .expect(pdu.data.is_empty(), Rule::LoginContinueEmpty, || {
+                    format!("{} bytes while the answer continues", pdu.data.len())
+                });
+        }
+        self.send_text(now, id, tsih, &request, exchange);
+    }
+
+    /// The exchange that a request begins or goes on with; `None` when it was refused.
+    fn open_exchange(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        tsih: u16,
+        pdu: &RawPdu,
+        request: &TextRequest,
+    ) -> Option<TextExchange> {
+        let connection = self.connections.get_mut(&id)?;
+        match connection.text.take() {
             Some(open) if request.ttt == RESERVED_TAG => {
                 // A reserved tag starts anew (RFC 7143 §11.10.4: a reset of the negotiation).
                 self.judge
                     .expect(request.itt == open.itt, Rule::TextTaskTag, || {
                         format!("ITT {:#x} while {:#x} is open", request.itt, open.itt)
                     });
-                fresh(request.itt)
+                Some(fresh(request.itt))
             }
             Some(open) => {
                 let tags = open.ttt == request.ttt;
@@ -47,9 +89,9 @@ impl Target {
                     format!("TTT {:#x}", request.ttt)
                 }) {
                     self.reject(now, id, reason::INVALID_FIELD, &pdu.header);
-                    return;
+                    return None;
                 }
-                open
+                Some(open)
             }
             None => {
                 let good = request.ttt == RESERVED_TAG;
@@ -57,32 +99,15 @@ impl Target {
                     format!("TTT {:#x}", request.ttt)
                 }) {
                     self.reject(now, id, reason::INVALID_FIELD, &pdu.header);
-                    return;
+                    return None;
                 }
                 if !self.tag_free(tsih, request.itt) {
                     self.reject(now, id, reason::TASK_IN_PROGRESS, &pdu.header);
-                    return;
+                    return None;
                 }
-                fresh(request.itt)
+                Some(fresh(request.itt))
             }
-        };
-        if exchange.outgoing.is_empty() {
-            exchange.gathered.extend_from_slice(&pdu.data);
-            if exchange.gathered.len() > TEXT_LIMIT {
-                self.reject(now, id, reason::PROTOCOL_ERROR, &pdu.header);
-                return;
-            }
-            if !request.more {
-                let keys = std::mem::take(&mut exchange.gathered);
-                exchange.outgoing = self.text_answer(id, tsih, &keys);
-            }
-        } else {
-            self.judge
-                .expect(pdu.data.is_empty(), Rule::LoginContinueEmpty, || {
-                    format!("{} bytes while the answer continues", pdu.data.len())
-                });
         }
-        self.send_text(now, id, tsih, &request, exchange);
     }
 
     fn send_text(
@@ -95,7 +120,11 @@ impl Target {
     ) {
         let part = exchange.outgoing.pop().unwrap_or_default();
         let more = !exchange.outgoing.is_empty();
-        let over = !more && request.is_final && !request.more;
+        let mut over = !more && request.is_final && !request.more;
+        if over && self.config.quirks.delay_text_final > 0 {
+            self.config.quirks.delay_text_final -= 1;
+            over = false;
+        }
         let ttt = if over {
             RESERVED_TAG
         } else {
@@ -104,32 +133,59 @@ impl Target {
                 .map_or(0, |session| session.transfer_tag())
         };
         exchange.ttt = ttt;
+        let settled = over.then(|| exchange.negotiation.clone());
         if !over && let Some(connection) = self.connections.get_mut(&id) {
             connection.text = Some(exchange);
         }
-        self.send(
-            now,
-            id,
-            response::text(request.itt, ttt, over, more),
-            &part,
-            Numbering::Status,
-        );
+        let stat_sn = self.connections.get(&id).map_or(0, |c| c.stat_sn);
+        let header = response::text(request.itt, ttt, over, more);
+        self.send(now, id, header, &part, Numbering::Status);
+        if let Some(negotiation) = settled {
+            self.settle_text(id, stat_sn, &negotiation);
+        }
     }
 
-    /// The answer to a set of keys, cut into segments, last first.
-    fn text_answer(&mut self, id: ConnectionId, tsih: u16, keys: &[u8]) -> Vec<Vec<u8>> {
+    /// What was negotiated takes effect when the negotiation is over (RFC 7143 §6.4); a new limit of the target's own
+    /// once the initiator is known to know.
+    fn settle_text(&mut self, id: ConnectionId, stat_sn: u32, negotiation: &Operational) {
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return;
+        };
+        if negotiation.has_seen("MaxRecvDataSegmentLength") {
+            connection.initiator_segment = negotiation.parameters.initiator_segment_bytes as usize;
+        }
+        if let Some(bytes) = negotiation.declared() {
+            connection.next_own_segment = Some((stat_sn, bytes as usize));
+        }
+    }
+
+    /// The answer to a set of keys, cut into segments, last first; `None` when a key came a second time.
+    fn text_answer(
+        &mut self,
+        id: ConnectionId,
+        tsih: u16,
+        exchange: &mut TextExchange,
+        keys: &[u8],
+    ) -> Option<Vec<Vec<u8>>> {
         let pairs = read_pairs(keys, &mut self.judge);
         let discovery = self
             .sessions
             .get(&tsih)
             .is_some_and(|session| session.discovery);
         let mut answer = Vec::new();
-        let mut negotiation = Operational::default();
+        let negotiation = &mut exchange.negotiation;
+        let mut searched = None;
         for pair in &pairs {
             if pair.key == "SendTargets" {
-                negotiation.first_time(&pair.key, &mut self.judge);
-                self.send_targets(&pair.value, discovery, &mut answer);
+                if !negotiation.first_time(&pair.key, &mut self.judge) {
+                    return None;
+                }
+                searched = Some(pair.value.clone());
                 continue;
+            }
+            if negotiation.has_seen(&pair.key) {
+                negotiation.first_time(&pair.key, &mut self.judge);
+                return None;
             }
             let place = Place {
                 discovery,
@@ -140,18 +196,19 @@ impl Target {
                 text::push(&mut answer, &pair.key, &value);
             }
         }
-        let Some(connection) = self.connections.get_mut(&id) else {
-            return Vec::new();
-        };
-        if pairs
-            .iter()
-            .any(|pair| pair.key == "MaxRecvDataSegmentLength")
-        {
-            connection.initiator_segment = negotiation.parameters.initiator_segment_bytes as usize;
+        if searched.is_none() && !discovery {
+            for (key, value) in &self.config.quirks.text_keys {
+                if negotiation.declare(key, value) {
+                    text::push(&mut answer, key, value);
+                }
+            }
+        }
+        if let Some(value) = searched {
+            self.send_targets(&value, discovery, &mut answer);
         }
         let split = self.config.quirks.split_answers_bytes.unwrap_or(usize::MAX);
-        let limit = connection.initiator_segment.min(split).max(1);
-        answer.chunks(limit).rev().map(<[u8]>::to_vec).collect()
+        let limit = self.segment_limit(id).min(split).max(1);
+        Some(answer.chunks(limit).rev().map(<[u8]>::to_vec).collect())
     }
 
     /// RFC 7143 appendix C.
@@ -294,5 +351,6 @@ fn fresh(itt: u32) -> TextExchange {
         ttt: RESERVED_TAG,
         gathered: Vec::new(),
         outgoing: Vec::new(),
+        negotiation: Operational::default(),
     }
 }

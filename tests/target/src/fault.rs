@@ -74,6 +74,8 @@ pub enum CommandEffect {
     HangAfterExecution,
     /// Not executed; ends with this status, and sense data when given.
     Status(u8, Option<Sense>),
+    /// Like `Status`, with this status qualifier (RFC 7144 §5.2.1). Below iSCSIProtocolLevel 2 it is left out.
+    Qualified(u8, Option<Sense>, u16),
     /// Not executed; ends with this iSCSI response code (RFC 7143 §11.4.3) without SCSI status.
     Response(u8),
     /// Rejected with this reason (RFC 7143 §11.17.1).

@@ -45,25 +45,19 @@ impl Target {
                 .note(Rule::AfterLogout, format!("opcode {code:#04x}"));
             return;
         }
-        let limit = connection.own_segment;
+        let next = connection.next_own_segment.map_or(0, |(_, bytes)| bytes);
+        let limit = connection.own_segment.max(next);
         let portal = connection.portal;
         let effect = self.faults.incoming(code, id, portal);
         if effect == Some(IncomingEffect::Reset) {
             self.close(now, id, true);
             return;
         }
-        if !Self::initiator_opcode(code) {
-            self.judge
-                .note(Rule::OpcodeIllegal, format!("opcode {code:#04x}"));
-            self.reject(now, id, reason::NOT_SUPPORTED, &pdu.header);
-            return;
-        }
-        check_shape(&pdu, limit, &mut self.judge);
-        if pdu.data.len() > limit {
-            self.reject(now, id, reason::INVALID_FIELD, &pdu.header);
+        if !self.well_formed(now, id, tsih, &pdu, limit) {
             return;
         }
         let arrival = self.arrival(id, &pdu, effect);
+        self.judge_duties(now, id, &pdu);
         // A DataACK may acknowledge the status of its task, too.
         let data_ack = code == opcode::SNACK && pdu.header[1] & 0x0f == 2;
         if !data_ack {
@@ -102,6 +96,38 @@ impl Target {
             }
             _ => self.order(now, id, tsih, pdu),
         }
+        if self
+            .sessions
+            .get(&tsih)
+            .is_some_and(|session| !session.groups.is_empty())
+        {
+            self.check_groups(now, tsih);
+        }
+    }
+
+    /// Rules of every PDU; what breaks the hardest of them is rejected.
+    fn well_formed(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        tsih: u16,
+        pdu: &RawPdu,
+        limit: usize,
+    ) -> bool {
+        let code = pdu.opcode();
+        if !Self::initiator_opcode(code) {
+            self.judge
+                .note(Rule::OpcodeIllegal, format!("opcode {code:#04x}"));
+            self.reject(now, id, reason::NOT_SUPPORTED, &pdu.header);
+            return false;
+        }
+        let modern = self.protocol_level(tsih) >= 2;
+        check_shape(pdu, limit, modern, &mut self.judge);
+        if pdu.data.len() > limit {
+            self.reject(now, id, reason::INVALID_FIELD, &pdu.header);
+            return false;
+        }
+        true
     }
 
     fn arrival(
@@ -183,14 +209,14 @@ impl Target {
         if over {
             session.tasks.remove(&itt);
         }
-        let used = session.tasks.contains_key(&itt);
+        let used = session.tasks.contains_key(&itt) || session.manages(itt);
         self.judge
             .expect(!used, Rule::TaskTagInUse, || format!("ITT {itt:#010x}"))
     }
 }
 
 /// What can be said about a PDU without knowing any state.
-fn check_shape(pdu: &RawPdu, limit: usize, judge: &mut Judge) {
+fn check_shape(pdu: &RawPdu, limit: usize, modern: bool, judge: &mut Judge) {
     let code = pdu.opcode();
     judge.expect(pdu.data.len() <= limit, Rule::SegmentTooLong, || {
         format!("{} bytes, declared {limit}", pdu.data.len())
@@ -213,7 +239,7 @@ fn check_shape(pdu: &RawPdu, limit: usize, judge: &mut Judge) {
         Rule::DataNotAllowed,
         || format!("{} bytes in opcode {code:#04x}", pdu.data.len()),
     );
-    if let Some(field) = reserved_field(pdu) {
+    if let Some(field) = reserved_field(pdu, modern) {
         judge.note(
             Rule::ReservedField,
             format!("{field} of opcode {code:#04x}"),
@@ -231,7 +257,8 @@ fn check_shape(pdu: &RawPdu, limit: usize, judge: &mut Judge) {
 }
 
 /// The first reserved field that is not zero (RFC 7143 §11.3–§11.18).
-fn reserved_field(pdu: &RawPdu) -> Option<&'static str> {
+/// `modern`: the session has iSCSIProtocolLevel 2, so that a command has a priority (RFC 7144 §5.1.1).
+fn reserved_field(pdu: &RawPdu, modern: bool) -> Option<&'static str> {
     let header = &pdu.header;
     let zero = |from: usize, to: usize| {
         header
@@ -243,6 +270,7 @@ fn reserved_field(pdu: &RawPdu) -> Option<&'static str> {
     }
     let (flag_mask, ranges): (u8, &[(usize, usize)]) = match pdu.opcode() {
         opcode::NOP_OUT => (0x7f, &[(2, 4), (32, 48)]),
+        opcode::SCSI_COMMAND if modern && header[2] & 0x0f == 0 => (0x18, &[(3, 4)]),
         opcode::SCSI_COMMAND => (0x18, &[(2, 4)]),
         opcode::TASK_MANAGEMENT => (0x00, management_reserved(header[1] & 0x7f)),
         opcode::TEXT => (0x3f, &[(2, 4), (32, 48)]),
@@ -267,8 +295,8 @@ fn reserved_field(pdu: &RawPdu) -> Option<&'static str> {
 /// LUN, RefCmdSN and ExpDataSN belong to some functions only (RFC 7143 §11.5.3–§11.5.6).
 fn management_reserved(function: u8) -> &'static [(usize, usize)] {
     match function {
-        1 => &[(2, 4), (36, 48)],
-        2..=5 => &[(2, 4), (32, 48)],
+        1 | 9 => &[(2, 4), (36, 48)],
+        2..=5 | 10 | 12 => &[(2, 4), (32, 48)],
         8 => &[(2, 4), (8, 16), (32, 36), (40, 48)],
         _ => &[(2, 4), (8, 16), (32, 48)],
     }

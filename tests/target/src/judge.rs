@@ -130,6 +130,7 @@ rules! {
     TaskAttribute "§11.3.1" "The task attribute is one of the five defined.";
     DataWithoutWrite "§11.3.6" "Only a command with the W bit carries data.";
     ExpectedLength "§11.3.4" "Expected Data Transfer Length is zero without R and W, and what the CDB asks for with them.";
+    BidirectionalLength "§11.3.4" "A command with R and W, and no other, carries the Bidirectional Read Expected Data Transfer Length.";
     ImmediateDataForbidden "§13.11" "No immediate data when ImmediateData=No.";
     UnsolicitedForbidden "§13.10" "No unsolicited Data-Out when InitialR2T=Yes.";
     FirstBurstExceeded "§13.14" "Unsolicited data stay within FirstBurstLength and the expected length.";
@@ -183,6 +184,11 @@ rules! {
     TaskManagementReference "§11.5.4" "Only ABORT TASK and TASK REASSIGN name a task, and they name one of the connection's LUN.";
     TaskManagementRefCmdSn "§11.5.5" "RefCmdSN is the CmdSN of the task to be aborted, or of the request itself when that task is immediate.";
     TaskManagementAllegiance "§11.5.1" "ABORT TASK and QUERY TASK travel on the connection of the task while it lives.";
+    MultiTaskAbortData "§4.2.3.3" "R2Ts of tasks that a function is to end are still answered.";
+    FastAbortData "§4.2.3.4" "With FastAbort no data follow the function on its connection for the tasks it ends.";
+    AsyncLogout "§11.9.1" "A Logout Request event is honoured in time, by closing the connection or the session.";
+    AsyncNegotiation "§11.9.1" "A Negotiation Request event is answered in time by a Text Request or a Logout.";
+    AsyncTermination "§11.9.1" "A Task Termination event is acknowledged by a NOP-Out without task, with the LUN.";
     SnackAtLevelZero "§11.16" "No SNACK on a session with ErrorRecoveryLevel 0.";
     SnackFields "§11.16.4" "A SNACK has a defined type and the tags, BegRun and RunLength that its type demands.";
     SnackUnsent "§11.16" "A SNACK asks for, or acknowledges, only what was sent.";

@@ -140,6 +140,12 @@ impl Target {
             return;
         }
         connection.judged_acknowledged = Some(given);
+        if let Some((stat_sn, bytes)) = connection.next_own_segment
+            && serial_before(stat_sn, given)
+        {
+            connection.own_segment = bytes;
+            connection.next_own_segment = None;
+        }
         connection.shelf.judge(given, &mut self.judge);
         if arrival == Arrival::Whole {
             connection.acknowledged = Some(given);
@@ -149,13 +155,18 @@ impl Target {
     }
 
     /// What waits for acknowledgements goes on.
-    fn acknowledged(&mut self, _now: Instant, id: ConnectionId, gone: Vec<Kept>) {
-        let session = self.connections.get(&id).and_then(|c| c.session);
-        let Some(session) = session.and_then(|tsih| self.sessions.get_mut(&tsih)) else {
+    fn acknowledged(&mut self, now: Instant, id: ConnectionId, gone: Vec<Kept>) {
+        let Some(tsih) = self.connections.get(&id).and_then(|c| c.session) else {
+            return;
+        };
+        let Some(session) = self.sessions.get_mut(&tsih) else {
             return;
         };
         for task in gone.into_iter().filter_map(|record| record.task) {
             session.note_ended(task.command.itt);
+        }
+        if session.fence.is_some() {
+            self.check_fence(now, tsih);
         }
     }
 

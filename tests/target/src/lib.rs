@@ -26,6 +26,7 @@
 //! # }
 //! ```
 
+mod aca;
 mod access;
 mod answer;
 mod async_message;
@@ -36,7 +37,9 @@ mod data_out;
 mod disk;
 mod exchange;
 mod fault;
+mod fence;
 mod full_feature;
+mod group;
 mod hooks;
 mod judge;
 mod kept;
@@ -57,6 +60,7 @@ mod task;
 mod text;
 mod tmf;
 mod wire;
+mod wire_log;
 
 pub use crate::async_message::AsyncEvent;
 pub use crate::config::{Alua, Chap, Config, Keys, Lun, PortGroup, Portal, Quirks, Redirect, Told};
@@ -69,10 +73,11 @@ pub use crate::fault::{
     ManagementEffect, PduEffect, PduFault, PduFilter, SnackEffect,
 };
 pub use crate::judge::{Rule, Violation};
-pub use crate::login::operational::Parameters;
+pub use crate::login::operational::{Parameters, TaskReporting};
 pub use crate::serve::{ServeError, Server};
 pub use crate::target::{Recovery, SessionInfo, Target, WriteRecord};
 pub use crate::wire::{BHS_BYTES, Header, RESERVED_TAG, opcode};
+pub use crate::wire_log::{Direction, WireRecord};
 
 /// A connection of a [`Target`]; never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -81,6 +81,12 @@ impl Target {
             .map_or(0, |session| session.parameters.error_recovery_level)
     }
 
+    pub(crate) fn protocol_level(&self, tsih: u16) -> u8 {
+        self.sessions
+            .get(&tsih)
+            .map_or(1, |session| session.parameters.protocol_level)
+    }
+
     /// A connection of the session by its CID; a living one before one that was lost.
     fn named(&self, tsih: u16, cid: u16) -> Option<Named> {
         let session = self.sessions.get(&tsih)?;

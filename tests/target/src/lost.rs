@@ -84,6 +84,7 @@ impl Target {
         } else {
             self.orphan_tasks(now, tsih, id);
         }
+        self.finish_groups(now, tsih, id);
         self.session_without(now, tsih, times);
         if leaving == Leaving::Failed {
             self.recovery.connections_lost += 1;
@@ -91,6 +92,20 @@ impl Target {
                 self.announce_loss(now, tsih, cid, (wait, retain));
             }
         }
+    }
+
+    /// Functions that wait go on without this connection; nobody can be told about its own.
+    fn finish_groups(&mut self, now: Instant, tsih: u16, id: ConnectionId) {
+        let Some(session) = self.sessions.get_mut(&tsih) else {
+            return;
+        };
+        for group in &mut session.groups {
+            group.silent |= group.connection == id;
+        }
+        if !session.groups.is_empty() {
+            self.check_groups(now, tsih);
+        }
+        self.check_fence(now, tsih);
     }
 
     /// A session without connections waits to be continued or reinstated, for a while.

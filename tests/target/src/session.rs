@@ -7,7 +7,9 @@ use std::collections::{BTreeMap, VecDeque};
 use crate::ConnectionId;
 use crate::disk::inquiry::Entrance;
 use crate::disk::sense::Sense;
+use crate::fence::Fence;
 use crate::full_feature::Arrival;
+use crate::group::Group;
 use crate::login::operational::Parameters;
 use crate::lost::Lost;
 use crate::numbering::Numbers;
@@ -63,6 +65,13 @@ pub(crate) struct Session {
     pub(crate) ended: VecDeque<u32>,
     /// Those of them that the target aborted.
     pub(crate) aborted: VecDeque<u32>,
+    /// Functions that wait to end several tasks.
+    pub(crate) groups: Vec<Group>,
+    /// Tasks ended by FastAbort, and the connection on which no more data may come for them.
+    pub(crate) fast_aborted: BTreeMap<u32, ConnectionId>,
+    pub(crate) fence: Option<Fence>,
+    /// Executed tasks that wait for the fence.
+    pub(crate) fenced: Vec<u64>,
     pub(crate) next_ttt: u32,
     pub(crate) attentions: BTreeMap<usize, VecDeque<Sense>>,
     /// Raised each time the session loses its last connection; tells an old expiry timer from a new one.
@@ -123,6 +132,11 @@ impl Session {
         Some(task)
     }
 
+    /// Whether the tag is that of a task management function in progress.
+    pub(crate) fn manages(&self, itt: u32) -> bool {
+        self.groups.iter().any(|group| group.request.itt == itt)
+    }
+
     /// Whether the target ended the task of this tag without an answer.
     pub(crate) fn aborted(&self, itt: u32) -> bool {
         self.aborted.contains(&itt)
@@ -164,6 +178,10 @@ pub(crate) fn sample() -> Session {
         tasks: BTreeMap::new(),
         ended: VecDeque::new(),
         aborted: VecDeque::new(),
+        groups: Vec::new(),
+        fast_aborted: BTreeMap::new(),
+        fence: None,
+        fenced: Vec::new(),
         next_ttt: 0xffff_fffe,
         attentions: BTreeMap::new(),
         failures: 0,

@@ -385,7 +385,14 @@ impl Target {
         let residual = task.residual;
         let itt = task.command.itt;
         let mut header = response::scsi_response(itt, 0, reply.status, residual, task.data_ins);
+        header[1] |= task.read_residual.flags() << 2;
+        header.put(40, &task.read_residual.count().to_be_bytes());
         header.put(20, &task.snack_tag.to_be_bytes());
+        let connection = self.connections.get(&task.connection);
+        let session = connection.and_then(|connection| connection.session);
+        if session.is_some_and(|tsih| self.protocol_level(tsih) >= 2) {
+            header.put(8, &task.deviation.qualifier.to_be_bytes());
+        }
         (header, self.sense_segment(task, reply))
     }
 }

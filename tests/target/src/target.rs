@@ -19,8 +19,9 @@ use crate::login::operational::Parameters;
 use crate::random::Random;
 use crate::session::{Nexus, Session};
 use crate::task::Execution;
-use crate::wire::framer::Broken;
+use crate::wire::framer::{Broken, RawPdu};
 use crate::wire::{Fields as _, Header, opcode};
+use crate::wire_log::{Direction, WireLog, WireRecord};
 
 /// One write that reached the medium.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -136,6 +137,11 @@ pub(crate) enum Timer {
         ttt: Option<u32>,
         seen: u32,
     },
+    /// A function that ends several tasks has waited for data.
+    Group {
+        tsih: u16,
+        itt: u32,
+    },
     /// The status of a task whose data were sent.
     Status {
         tsih: u16,
@@ -185,6 +191,9 @@ pub struct Target {
     /// How many were given out; they are given in rising order.
     pub(crate) tsihs_given: u32,
     pub(crate) recovery: Recovery,
+    /// Logical units with an ACA condition, and the session it belongs to.
+    pub(crate) faulted: BTreeMap<usize, u16>,
+    log: WireLog,
     timers: BTreeMap<(Instant, u64), Timer>,
     next_timer: u64,
     next_connection: u64,
@@ -219,6 +228,8 @@ impl Target {
             last_tsih: 0,
             tsihs_given: 0,
             recovery: Recovery::default(),
+            faulted: BTreeMap::new(),
+            log: WireLog::default(),
             timers: BTreeMap::new(),
             next_timer: 0,
             next_connection: 0,
@@ -261,16 +272,12 @@ impl Target {
             };
             match connection.framer.next() {
                 Ok(None) => return,
-                Ok(Some(pdu)) => match connection.phase {
-                    Phase::Login(_) => self.on_login_phase(now, id, &pdu),
-                    Phase::FullFeature => self.on_full_feature(now, id, pdu),
-                    Phase::Draining => {
-                        if connection.logout_seen {
-                            self.judge
-                                .note(Rule::AfterLogout, format!("opcode {:#04x}", pdu.opcode()));
-                        }
-                    }
-                },
+                Ok(Some(pdu)) => {
+                    let whole = (&pdu.header, &pdu.ahs[..], &pdu.data[..]);
+                    let limit = self.config.wire_log;
+                    self.log.note(limit, now, id, Direction::In, whole);
+                    self.take_pdu(now, id, pdu);
+                }
                 Err(Broken::HeaderDigest) => {
                     self.judge
                         .note(Rule::HeaderDigestWrong, "header digest mismatch");
@@ -282,6 +289,22 @@ impl Target {
                         .note(Rule::SegmentTooLong, format!("{bytes} bytes"));
                     self.close(now, id, true);
                     return;
+                }
+            }
+        }
+    }
+
+    fn take_pdu(&mut self, now: Instant, id: ConnectionId, pdu: RawPdu) {
+        let Some(connection) = self.connections.get(&id) else {
+            return;
+        };
+        match connection.phase {
+            Phase::Login(_) => self.on_login_phase(now, id, &pdu),
+            Phase::FullFeature => self.on_full_feature(now, id, pdu),
+            Phase::Draining => {
+                if connection.logout_seen {
+                    self.judge
+                        .note(Rule::AfterLogout, format!("opcode {:#04x}", pdu.opcode()));
                 }
             }
         }
@@ -369,6 +392,7 @@ impl Target {
                     ttt,
                     seen,
                 } => self.sequence_due(now, tsih, task, ttt, seen),
+                Timer::Group { tsih, itt } => self.group_due(now, tsih, itt),
                 Timer::Status { tsih, task } => self.status_by_id(now, tsih, task),
             }
         }
@@ -421,6 +445,12 @@ impl Target {
                     .collect(),
             })
             .collect()
+    }
+
+    /// PDUs of both directions, oldest first, as many as [`Config::wire_log`] keeps.
+    #[must_use]
+    pub fn wire_log(&self) -> &VecDeque<WireRecord> {
+        &self.log.records
     }
 
     /// How often error recovery was seen.
@@ -505,6 +535,10 @@ impl Target {
         }
         let effect = self.faults.pdu(header[0] & 0x3f, id, connection.portal);
         let delivered = connection.encode(&header, data, effect.as_ref());
+        let direction = Direction::Out { whole: delivered };
+        let limit = self.config.wire_log;
+        self.log
+            .note(limit, now, id, direction, (&header, &[], data));
         self.ready.insert(id);
         if effect == Some(PduEffect::Reset) {
             self.close(now, id, true);
@@ -556,6 +590,7 @@ impl Target {
             self.orphan_tasks(now, tsih, id);
         }
         self.sessions.remove(&tsih);
+        self.faulted.retain(|_, faulted| *faulted != tsih);
         for unit in &mut self.units {
             unit.nexus_lost(tsih);
         }

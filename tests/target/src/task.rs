@@ -24,6 +24,8 @@ pub(crate) struct Burst {
     pub(crate) r2t_sn: u32,
     /// The initiator has ended it with F, whether or not the target knows.
     pub(crate) closed: bool,
+    /// The R2T arrived whole, as far as the target's faults are concerned.
+    pub(crate) delivered: bool,
     /// How often the target has asked again because nothing came.
     pub(crate) asked_again: u32,
 }
@@ -38,6 +40,7 @@ impl Burst {
             bytes: 0,
             r2t_sn,
             closed: false,
+            delivered: true,
             asked_again: 0,
         }
     }
@@ -92,6 +95,7 @@ pub(crate) struct Deviation {
     pub(crate) data_beyond: u32,
     pub(crate) data_short: Option<u32>,
     pub(crate) response: Option<u8>,
+    pub(crate) qualifier: u16,
 }
 
 #[derive(Debug)]
@@ -127,10 +131,14 @@ pub(crate) struct Task {
     pub(crate) data_acked: u32,
     /// Transfer tags of Data-In with the A bit, and the DataSN after each.
     pub(crate) ack_tags: BTreeMap<u32, u32>,
+    /// A function is about to end it.
+    pub(crate) ending: bool,
     /// The time of its answer came while it had no connection.
     pub(crate) due: bool,
     /// What the device would have moved against what was expected.
     pub(crate) residual: Residual,
+    /// The same for the data of a bidirectional command that were read.
+    pub(crate) read_residual: Residual,
     /// Tag of the last R-Data SNACK, or 0.
     pub(crate) snack_tag: u32,
     /// Longest segment of the initiator when the data were sent.
@@ -165,8 +173,10 @@ impl Task {
             data_ins: 0,
             data_acked: 0,
             ack_tags: BTreeMap::new(),
+            ending: false,
             due: false,
             residual: Residual::None,
+            read_residual: Residual::None,
             snack_tag: 0,
             sent_segment: 0,
             deviation: Deviation::default(),
@@ -221,6 +231,11 @@ impl Task {
         again.append(&mut self.planned);
         self.planned = again;
         count
+    }
+
+    /// Whether the initiator owes data that were asked for or announced.
+    pub(crate) fn awaits_data(&self) -> bool {
+        self.unsolicited.is_some() || !self.r2ts.is_empty()
     }
 
     pub(crate) fn all_data_here(&self) -> bool {

@@ -8,21 +8,35 @@ use crate::connection::Numbering;
 use crate::disk::sense::Sense;
 use crate::fault::ManagementEffect;
 use crate::full_feature::reason;
+use crate::group::Group;
 use crate::judge::Rule;
 use crate::target::Target;
 use crate::task::Progress;
 use crate::wire::framer::RawPdu;
 use crate::wire::request::TaskManagement;
-use crate::wire::{RESERVED_TAG, response, serial_before};
+use crate::wire::{Fields as _, RESERVED_TAG, response, serial_before};
 
-const ABORT_TASK: u8 = 1;
-const ABORT_TASK_SET: u8 = 2;
-const CLEAR_ACA: u8 = 3;
-const CLEAR_TASK_SET: u8 = 4;
-const LOGICAL_UNIT_RESET: u8 = 5;
-const TARGET_WARM_RESET: u8 = 6;
-const TARGET_COLD_RESET: u8 = 7;
-const TASK_REASSIGN: u8 = 8;
+/// Functions of RFC 7143 §11.5.1 and RFC 7144 §6.3.
+pub(crate) mod function {
+    pub(crate) const ABORT_TASK: u8 = 1;
+    pub(crate) const ABORT_TASK_SET: u8 = 2;
+    pub(crate) const CLEAR_ACA: u8 = 3;
+    pub(crate) const CLEAR_TASK_SET: u8 = 4;
+    pub(crate) const LOGICAL_UNIT_RESET: u8 = 5;
+    pub(crate) const TARGET_WARM_RESET: u8 = 6;
+    pub(crate) const TARGET_COLD_RESET: u8 = 7;
+    pub(crate) const TASK_REASSIGN: u8 = 8;
+    pub(crate) const QUERY_TASK: u8 = 9;
+    pub(crate) const QUERY_TASK_SET: u8 = 10;
+    pub(crate) const I_T_NEXUS_RESET: u8 = 11;
+    pub(crate) const QUERY_ASYNC_EVENT: u8 = 12;
+}
+
+use function::{
+    ABORT_TASK, ABORT_TASK_SET, CLEAR_ACA, CLEAR_TASK_SET, I_T_NEXUS_RESET, LOGICAL_UNIT_RESET,
+    QUERY_ASYNC_EVENT, QUERY_TASK, QUERY_TASK_SET, TARGET_COLD_RESET, TARGET_WARM_RESET,
+    TASK_REASSIGN,
+};
 
 /// Responses of RFC 7143 §11.6.1.
 pub(crate) mod response_code {
@@ -32,10 +46,20 @@ pub(crate) mod response_code {
     pub(crate) const STILL_ALLEGIANT: u8 = 3;
     pub(crate) const REASSIGN_NOT_SUPPORTED: u8 = 4;
     pub(crate) const FUNCTION_NOT_SUPPORTED: u8 = 5;
+    /// RFC 7144 §6.4.2.
+    pub(crate) const SUCCEEDED: u8 = 7;
     pub(crate) const REJECTED: u8 = 255;
 }
 
-use response_code::{COMPLETE, FUNCTION_NOT_SUPPORTED, NO_SUCH_LUN, NO_SUCH_TASK};
+use response_code::{
+    COMPLETE, FUNCTION_NOT_SUPPORTED, NO_SUCH_LUN, NO_SUCH_TASK, REJECTED, SUCCEEDED,
+};
+
+/// Response code and additional information, now or when the time has come.
+enum Managed {
+    Now(u8, [u8; 3]),
+    Later,
+}
 
 impl Target {
     pub(crate) fn on_task_management(
@@ -69,32 +93,40 @@ impl Target {
             self.on_reassign(now, id, tsih, &request);
             return;
         }
-        let code = self.manage(tsih, &request);
+        let silent = effect == Some(ManagementEffect::Ignore);
+        let (code, information) = match self.manage(now, id, tsih, &request, silent) {
+            Managed::Later => return,
+            Managed::Now(code, information) => (code, information),
+        };
         self.release_held(now, tsih);
-        if effect == Some(ManagementEffect::Ignore) {
+        if silent {
             return;
         }
-        self.send(
-            now,
-            id,
-            response::task_management(request.itt, code),
-            &[],
-            Numbering::Status,
-        );
-        if request.function == TARGET_COLD_RESET {
-            // All connections end; the response goes out first.
-            self.drain(now, id);
-            self.end_all_sessions(now);
+        let mut header = response::task_management(request.itt, code);
+        header.put(8, &information);
+        if request.function == CLEAR_ACA {
+            self.send_fenced(now, tsih, id, header);
+        } else {
+            self.send(now, id, header, &[], Numbering::Status);
         }
     }
 
     fn judge_management(&mut self, id: ConnectionId, tsih: u16, request: &TaskManagement) {
         let judge = &mut self.judge;
-        let known = (ABORT_TASK..=TASK_REASSIGN).contains(&request.function);
+        let modern = self
+            .sessions
+            .get(&tsih)
+            .is_some_and(|session| session.parameters.protocol_level >= 2);
+        let last = if modern {
+            QUERY_ASYNC_EVENT
+        } else {
+            TASK_REASSIGN
+        };
+        let known = (ABORT_TASK..=last).contains(&request.function);
         judge.expect(known, Rule::TaskManagementFunction, || {
             format!("{}", request.function)
         });
-        let names_task = matches!(request.function, ABORT_TASK | TASK_REASSIGN);
+        let names_task = matches!(request.function, ABORT_TASK | TASK_REASSIGN | QUERY_TASK);
         if !names_task {
             judge.expect(
                 request.referenced == RESERVED_TAG,
@@ -138,53 +170,118 @@ impl Target {
             task.command.cmd_sn
         };
         let same = request.ref_cmd_sn == wanted;
-        judge.expect(
-            request.function != ABORT_TASK || same,
-            Rule::TaskManagementRefCmdSn,
-            || format!("{} for CmdSN {wanted}", request.ref_cmd_sn),
-        );
+        judge.expect(same, Rule::TaskManagementRefCmdSn, || {
+            format!("{} for CmdSN {wanted}", request.ref_cmd_sn)
+        });
     }
 
-    fn manage(&mut self, tsih: u16, request: &TaskManagement) -> u8 {
+    /// Does what was asked, or begins it.
+    fn manage(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        tsih: u16,
+        request: &TaskManagement,
+        silent: bool,
+    ) -> Managed {
         let unit = flat_lun(request.lun).filter(|lun| *lun < self.units.len());
         let needs_lun = matches!(
             request.function,
-            ABORT_TASK_SET | CLEAR_ACA | CLEAR_TASK_SET | LOGICAL_UNIT_RESET
+            ABORT_TASK_SET
+                | CLEAR_ACA
+                | CLEAR_TASK_SET
+                | LOGICAL_UNIT_RESET
+                | QUERY_TASK_SET
+                | QUERY_ASYNC_EVENT
         );
+        let modern = self.protocol_level(tsih) >= 2;
+        if request.function >= QUERY_TASK && !modern {
+            return Managed::Now(FUNCTION_NOT_SUPPORTED, [0; 3]);
+        }
         if needs_lun && unit.is_none() {
-            return NO_SUCH_LUN;
+            return Managed::Now(NO_SUCH_LUN, [0; 3]);
         }
         match request.function {
-            ABORT_TASK => self.abort_task(tsih, request),
-            ABORT_TASK_SET => {
-                self.abort_where(Some(tsih), unit);
-                COMPLETE
+            ABORT_TASK => Managed::Now(self.abort_task(tsih, request), [0; 3]),
+            ABORT_TASK_SET | CLEAR_TASK_SET | LOGICAL_UNIT_RESET | TARGET_WARM_RESET
+            | TARGET_COLD_RESET | I_T_NEXUS_RESET => {
+                let group = Group {
+                    connection: id,
+                    request: *request,
+                    silent,
+                };
+                self.start_group(now, tsih, group);
+                Managed::Later
             }
-            CLEAR_TASK_SET => {
-                self.abort_where(None, unit);
-                self.attention(unit, Sense::CLEARED, Some(tsih));
-                COMPLETE
+            CLEAR_ACA => {
+                self.clear_aca(unit, tsih);
+                Managed::Now(COMPLETE, [0; 3])
             }
-            LOGICAL_UNIT_RESET => {
-                self.abort_where(None, unit);
-                self.reset_units(unit);
-                self.attention(unit, Sense::LUN_RESET, None);
-                COMPLETE
-            }
-            TARGET_WARM_RESET | TARGET_COLD_RESET => {
-                self.abort_where(None, None);
-                self.reset_units(None);
-                self.attention(None, Sense::RESET, None);
-                COMPLETE
-            }
-            _ => FUNCTION_NOT_SUPPORTED,
+            QUERY_TASK => Managed::Now(self.query_task(now, id, tsih, request), [0; 3]),
+            QUERY_TASK_SET => Managed::Now(self.query_task_set(tsih, request), [0; 3]),
+            QUERY_ASYNC_EVENT => self.query_event(tsih, unit),
+            _ => Managed::Now(FUNCTION_NOT_SUPPORTED, [0; 3]),
         }
+    }
+
+    /// RFC 7144 §6.3: present means not answered yet. Asked for on another connection after a logout, it takes the task
+    /// over.
+    fn query_task(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        tsih: u16,
+        request: &TaskManagement,
+    ) -> u8 {
+        let Some(session) = self.sessions.get(&tsih) else {
+            return COMPLETE;
+        };
+        if session.manages(request.referenced) {
+            return REJECTED;
+        }
+        let Some(task) = session.tasks.get(&request.referenced) else {
+            return COMPLETE;
+        };
+        let freed = session.lost.get(&task.connection);
+        if freed.is_some_and(|lost| lost.logged_out) {
+            self.resume(now, id, tsih, request.referenced, 0);
+        }
+        SUCCEEDED
+    }
+
+    fn query_task_set(&self, tsih: u16, request: &TaskManagement) -> u8 {
+        let any = self.sessions.get(&tsih).is_some_and(|session| {
+            session
+                .tasks
+                .values()
+                .any(|task| task.command.lun == request.lun)
+        });
+        if any { SUCCEEDED } else { COMPLETE }
+    }
+
+    /// The pending unit attention, as SAM-5 §7.9 puts it into the additional response information.
+    fn query_event(&self, tsih: u16, unit: Option<usize>) -> Managed {
+        let queue = self
+            .sessions
+            .get(&tsih)
+            .zip(unit)
+            .and_then(|(session, unit)| session.attentions.get(&unit));
+        let Some((first, count)) =
+            queue.and_then(|queue| queue.front().map(|first| (first, queue.len())))
+        else {
+            return Managed::Now(COMPLETE, [0; 3]);
+        };
+        let depth: u8 = if count == 1 { 0x10 } else { 0x20 };
+        Managed::Now(SUCCEEDED, [depth | first.key, first.asc, first.ascq])
     }
 
     fn abort_task(&mut self, tsih: u16, request: &TaskManagement) -> u8 {
         let Some(session) = self.sessions.get_mut(&tsih) else {
             return NO_SUCH_TASK;
         };
+        if session.manages(request.referenced) {
+            return REJECTED;
+        }
         let answered = session
             .tasks
             .get(&request.referenced)
@@ -228,8 +325,10 @@ impl Target {
         }
     }
 
-    fn reset_units(&mut self, unit: Option<usize>) {
+    pub(crate) fn reset_units(&mut self, unit: Option<usize>) {
         let descriptor = self.config.descriptor_sense;
+        self.faulted
+            .retain(|index, _| unit.is_some_and(|only| only != *index));
         for (index, state) in self.units.iter_mut().enumerate() {
             if unit.is_none_or(|only| only == index) {
                 state.reset(descriptor);

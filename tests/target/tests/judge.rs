@@ -600,6 +600,7 @@ fn offences() -> Vec<Offence> {
         offences::numbering(),
         offences::snacks(),
         offences::reassignment(),
+        offences::tasks_and_events(),
         framing(),
         numbering(),
         commands(),

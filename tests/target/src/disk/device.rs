@@ -28,6 +28,8 @@ pub mod status {
     pub const RESERVATION_CONFLICT: u8 = 0x18;
     /// TASK SET FULL.
     pub const TASK_SET_FULL: u8 = 0x28;
+    /// ACA ACTIVE.
+    pub const ACA_ACTIVE: u8 = 0x30;
 }
 
 /// A logical unit with its volatile state.
@@ -78,6 +80,8 @@ impl Reply {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Sender {
     pub(crate) session: u16,
+    /// iSCSIProtocolLevel of the session.
+    pub(crate) protocol_level: u8,
     /// Name and ISID in the form of a TransportID (SPC-4 §7.6.4.6).
     pub(crate) initiator_port: String,
     pub(crate) entrance: Entrance,
@@ -142,7 +146,7 @@ impl Unit {
     pub(crate) fn data_out_bytes(&self, cdb: &Cdb) -> Result<u64, Sense> {
         let unit = u64::from(self.disk.block_bytes());
         match cdb[0] {
-            0x0a | 0x2a | 0xaa | 0x8a | 0x2e | 0xae | 0x8e => {
+            0x0a | 0x2a | 0xaa | 0x8a | 0x2e | 0xae | 0x8e | 0x53 => {
                 Ok(self.checked_write(cdb)?.blocks * unit)
             }
             0x89 => Ok(self.checked_write(cdb)?.blocks * 2 * unit),
@@ -174,7 +178,7 @@ impl Unit {
     /// Bytes a block read or write moves by its CDB alone; `None` for commands that do not say.
     pub(crate) fn transfer_bytes(&self, cdb: &Cdb) -> Option<u64> {
         match cdb[0] {
-            0x08 | 0x28 | 0xa8 | 0x88 | 0x0a | 0x2a | 0xaa | 0x8a => {
+            0x08 | 0x28 | 0xa8 | 0x88 | 0x0a | 0x2a | 0xaa | 0x8a | 0x53 => {
                 Some(extent(cdb).blocks * u64::from(self.disk.block_bytes()))
             }
             _ => None,
@@ -292,6 +296,7 @@ impl Unit {
             }
             0x41 | 0x93 => self.write_same(cdb, data_out),
             0x42 => self.unmap(cdb, data_out),
+            0x53 => self.xor_write_read(cdb, data_out),
             0x89 => self.compare_and_write(cdb, data_out),
             0x9e => self.service_action_in(cdb),
             _ => Err(Sense::INVALID_OPCODE),
@@ -323,7 +328,7 @@ impl Unit {
     fn inquiry(&self, cdb: &Cdb, sender: &Sender) -> Result<Reply, Sense> {
         let limit = usize::from(cdb.be16(3));
         let data = match (cdb[1] & 0x03, cdb[2]) {
-            (0, 0) => inquiry::standard(),
+            (0, 0) => inquiry::standard(sender.protocol_level),
             (0, _) => return Err(Sense::cdb_field(2)),
             (1, page) => inquiry::vital(page, &self.disk, &sender.entrance)?,
             _ => return Err(Sense::cdb_field(1)),
@@ -446,6 +451,25 @@ impl Unit {
             });
         }
         Ok(self.write(extent, write))
+    }
+
+    /// XDWRITEREAD (SBC-3 §5.45): gives the exclusive-or of old and new blocks, and writes unless DISABLE WRITE is set.
+    fn xor_write_read(&mut self, cdb: &Cdb, data: &[u8]) -> Result<Reply, Sense> {
+        let extent = self.checked_write(cdb)?;
+        let mut mixed = self.disk.read(extent.lba, low(extent.blocks));
+        for (old, new) in mixed.iter_mut().zip(data) {
+            *old ^= new;
+        }
+        let disabled = cdb[1] & 0x04 != 0;
+        let reply = if disabled {
+            Reply::default()
+        } else {
+            self.write(extent, data)
+        };
+        Ok(Reply {
+            data: mixed,
+            ..reply
+        })
     }
 
     fn write_same(&mut self, cdb: &Cdb, data: &[u8]) -> Result<Reply, Sense> {

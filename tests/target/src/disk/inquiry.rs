@@ -18,15 +18,16 @@ const PAGES: [u8; 7] = [0x00, 0x80, 0x83, 0x86, 0xb0, 0xb1, 0xb2];
 
 /// Answers an INQUIRY of a LUN without logical unit: peripheral qualifier 011b, type 1Fh.
 pub(crate) fn absent() -> Vec<u8> {
-    let mut data = standard();
+    let mut data = standard(1);
     if let Some(first) = data.first_mut() {
         *first = 0x7f;
     }
     data
 }
 
-/// Standard INQUIRY data: SPC-4 disk with command queueing.
-pub(crate) fn standard() -> Vec<u8> {
+/// Standard INQUIRY data: SPC-4 disk with command queueing. The iSCSI version descriptor counts on from 0960h by the
+/// protocol level of the session (RFC 7144 §4.2).
+pub(crate) fn standard(protocol_level: u8) -> Vec<u8> {
     // TPGS is clear: without configured groups every port is active/optimized.
     let mut data = vec![0x00, 0x00, 0x06, 0x12, 91, 0x00, 0x00, 0x02];
     data.extend(b"RUSTTEST");
@@ -34,7 +35,8 @@ pub(crate) fn standard() -> Vec<u8> {
     data.extend(b"0001");
     data.resize(58, 0);
     // Version descriptors: SAM-5, iSCSI, SPC-4, SBC-3.
-    for version in [0x00a0_u16, 0x0960, 0x0460, 0x04c0] {
+    let iscsi = 0x0960 + u16::from(protocol_level);
+    for version in [0x00a0, iscsi, 0x0460, 0x04c0] {
         data.extend(version.to_be_bytes());
     }
     data.resize(96, 0);
@@ -165,7 +167,8 @@ mod tests {
         assert!(vital(0xc0, &disk, &entrance).is_err());
         let page = vital(0xb0, &disk, &entrance).unwrap();
         assert_eq!(page.len(), 64);
-        assert_eq!(standard().len(), 96);
+        assert_eq!(standard(1).len(), 96);
+        assert_eq!(standard(2)[60..62], [0x09, 0x62]);
     }
 
     #[test]

@@ -43,6 +43,8 @@ impl Sense {
     pub(crate) const LUN_RESET: Self = Self::new(0x06, 0x29, 0x03);
     /// COMMANDS CLEARED BY ANOTHER INITIATOR.
     pub(crate) const CLEARED: Self = Self::new(0x06, 0x2f, 0x00);
+    /// INVALID MESSAGE ERROR: an ACA task without ACA condition (SAM-5 §8.6).
+    pub(crate) const INVALID_MESSAGE: Self = Self::new(0x05, 0x49, 0x00);
     /// SOME COMMANDS CLEARED BY ISCSI PROTOCOL EVENT (RFC 7143 §11.14.5).
     pub(crate) const CLEARED_BY_EVENT: Self = Self::new(0x06, 0x47, 0x7f);
     /// SNACK rejected (RFC 7143 §11.4.7.2).

@@ -38,6 +38,22 @@ pub struct Parameters {
     pub data_sequence_in_order: bool,
     /// ErrorRecoveryLevel.
     pub error_recovery_level: u8,
+    /// TaskReporting.
+    pub task_reporting: TaskReporting,
+    /// iSCSIProtocolLevel (RFC 7144 §7.1.1).
+    pub protocol_level: u8,
+}
+
+/// Values of TaskReporting (RFC 7143 §13.23), each with the semantics of those before it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TaskReporting {
+    /// `RFC3720`: no response fence.
+    #[default]
+    Rfc3720,
+    /// `ResponseFence`.
+    ResponseFence,
+    /// `FastAbort`.
+    FastAbort,
 }
 
 impl Default for Parameters {
@@ -58,6 +74,8 @@ impl Default for Parameters {
             data_pdu_in_order: true,
             data_sequence_in_order: true,
             error_recovery_level: 0,
+            task_reporting: TaskReporting::Rfc3720,
+            protocol_level: 1,
         }
     }
 }
@@ -121,6 +139,7 @@ fn irrelevant_in_discovery(key: &str) -> bool {
             | "DataPDUInOrder"
             | "DataSequenceInOrder"
             | "TaskReporting"
+            | "iSCSIProtocolLevel"
     )
 }
 
@@ -148,6 +167,8 @@ pub(crate) struct Operational {
     seen: BTreeSet<String>,
     /// Keys the target started that still want an answer, with the value offered.
     started: Vec<(String, String)>,
+    /// Keys the target sent in the full feature phase.
+    told: Vec<String>,
     opened: bool,
     declared_segment: bool,
     declared_value: Option<u32>,
@@ -321,14 +342,10 @@ impl Operational {
                 judge.expect(complete, Rule::KeyValue, || {
                     format!("TaskReporting={}", pair.value)
                 });
-                Some(
-                    if offered("RFC3720") {
-                        "RFC3720"
-                    } else {
-                        "Reject"
-                    }
-                    .to_owned(),
-                )
+                // The first of the initiator's list that is ours, too (RFC 7143 §6.2.1).
+                let mut list = pair.value.split(',');
+                let ours = |item: &&str| keys.task_reporting.iter().any(|own| own == item);
+                Some(list.find(ours).unwrap_or("Reject").to_owned())
             }
             Kind::Declared => {
                 judge.note(
@@ -417,14 +434,18 @@ impl Operational {
                     "ErrorRecoveryLevel" => {
                         p.error_recovery_level = u8::try_from(value).unwrap_or(0)
                     }
+                    "iSCSIProtocolLevel" => p.protocol_level = u8::try_from(value).unwrap_or(1),
                     _ => {}
                 }
             }
-            Kind::SegmentLength
-            | Kind::Marker
-            | Kind::MarkerInterval
-            | Kind::List
-            | Kind::Declared => {}
+            Kind::List => {
+                p.task_reporting = match value {
+                    "ResponseFence" => TaskReporting::ResponseFence,
+                    "FastAbort" => TaskReporting::FastAbort,
+                    _ => TaskReporting::Rfc3720,
+                }
+            }
+            Kind::SegmentLength | Kind::Marker | Kind::MarkerInterval | Kind::Declared => {}
         }
     }
 
@@ -464,6 +485,30 @@ impl Operational {
     /// What this target declared as its MaxRecvDataSegmentLength, if the operational stage took place.
     pub(crate) fn declared_segment_bytes(&self) -> u32 {
         self.declared_value.unwrap_or(8192)
+    }
+
+    /// Whether the initiator has sent a key.
+    pub(crate) fn has_seen(&self, key: &str) -> bool {
+        self.seen.contains(key)
+    }
+
+    /// The target sends a key of its own in the full feature phase, once; `false` when it has.
+    pub(crate) fn declare(&mut self, key: &str, value: &str) -> bool {
+        if self.told.iter().any(|told| told == key) {
+            return false;
+        }
+        self.told.push(key.to_owned());
+        if key == "MaxRecvDataSegmentLength" {
+            self.declared_value = number(value).and_then(|value| value.try_into().ok());
+        } else if !declared_by_target(key) {
+            self.started.push((key.to_owned(), value.to_owned()));
+        }
+        true
+    }
+
+    /// The limit that [`Self::declare`] gave.
+    pub(crate) fn declared(&self) -> Option<u32> {
+        self.declared_value
     }
 
     /// Checks across keys once all are known.
@@ -549,6 +594,7 @@ fn own_number(key: &str, keys: &Keys) -> u64 {
         "DefaultTime2Wait" => u64::from(keys.time2wait_s),
         "DefaultTime2Retain" => u64::from(keys.time2retain_s),
         "ErrorRecoveryLevel" => u64::from(keys.error_recovery_level),
+        "iSCSIProtocolLevel" => u64::from(keys.protocol_level),
         _ => 1,
     }
 }

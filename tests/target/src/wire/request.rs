@@ -15,6 +15,8 @@ pub(crate) struct ScsiCommand {
     pub(crate) expected: u32,
     pub(crate) cmd_sn: u32,
     pub(crate) cdb: [u8; 16],
+    /// What of the CDB is beyond its first 16 bytes (RFC 7143 §11.2.2.3).
+    pub(crate) extended: Vec<u8>,
     /// Bidirectional Read Expected Data Transfer Length (RFC 7143 §11.2.2.4).
     pub(crate) bidirectional_read: Option<u32>,
 }
@@ -25,9 +27,10 @@ impl ScsiCommand {
         self.bidirectional_read.unwrap_or(self.expected)
     }
 
-    pub(crate) fn parse(header: &Header) -> Self {
+    pub(crate) fn parse(header: &Header, ahs: &[u8]) -> Self {
         let mut cdb = [0; 16];
         cdb.copy_from_slice(&header[32..48]);
+        let (extended, bidirectional_read) = read_ahs(ahs);
         Self {
             immediate: header[0] & 0x40 != 0,
             is_final: header[1] & 0x80 != 0,
@@ -39,9 +42,27 @@ impl ScsiCommand {
             expected: header.be32(20),
             cmd_sn: header.be32(24),
             cdb,
-            bidirectional_read: None,
+            extended,
+            bidirectional_read,
         }
     }
+}
+
+/// The rest of an extended CDB and the bidirectional read length, from a list of additional header segments.
+fn read_ahs(mut ahs: &[u8]) -> (Vec<u8>, Option<u32>) {
+    let (mut extended, mut read) = (Vec::new(), None);
+    while ahs.len() >= 4 {
+        let bytes = usize::from(ahs.be16(0));
+        // The length counts from after the type, so it includes the reserved byte.
+        let body = ahs.get(4..3 + bytes).unwrap_or_default();
+        match ahs.byte(2) & 0x3f {
+            1 => extended = body.to_vec(),
+            2 => read = Some(body.be32(0)),
+            _ => {}
+        }
+        ahs = ahs.get((3 + bytes).div_ceil(4) * 4..).unwrap_or_default();
+    }
+    (extended, read)
 }
 
 /// SCSI Data-Out (RFC 7143 §11.7).

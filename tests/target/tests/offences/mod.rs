@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use test_target::{
-    CommandEffect, CommandFault, CommandFilter, Config, Count, IncomingEffect, IncomingFault, Keys,
-    PduEffect, PduFault, PduFilter, Rule, opcode,
+    AsyncEvent, CommandEffect, CommandFault, CommandFilter, Config, Count, IncomingEffect,
+    IncomingFault, Keys, PduEffect, PduFault, PduFilter, Rule, opcode,
 };
 
 use crate::Offence;
@@ -312,6 +312,85 @@ pub(crate) fn reassignment() -> Vec<Offence> {
             let dead = script.line.clone();
             script.target.peer_closed(script.now, dead.id);
             join(&mut script, 0, dead.exp_stat_sn.wrapping_add(7));
+            script
+        }),
+    ]
+}
+
+/// An event is sent, and another PDU shows that it was received.
+fn told(event: &AsyncEvent) -> Script {
+    let mut script = Script::plain();
+    let id = script.line.id;
+    script.target.send_async(script.now, id, event);
+    script.receive();
+    script.test_unit_ready();
+    script
+}
+
+/// Nothing came of it for a long time.
+fn forgotten(event: &AsyncEvent) -> Script {
+    let mut script = told(event);
+    script.pass(Duration::from_secs(18));
+    script.test_unit_ready();
+    assert!(script.rules().is_empty(), "{:?}", script.rules());
+    script.pass(Duration::from_secs(1));
+    script.test_unit_ready();
+    script
+}
+
+/// A write on a session with these keys that waits for its data, and an abort of its task set.
+fn aborted_write(keys: &str) -> (Script, u32, u32) {
+    let mut config = able();
+    config.keys.task_reporting = vec!["FastAbort".to_owned()];
+    let keys = format!("ImmediateData=No\0InitialR2T=Yes\0{keys}");
+    let mut script = Script::session(config, &keys);
+    let header = script.write_command(true, 0, 1);
+    let itt = script.line.itt;
+    script.send(header, &[]);
+    let ttt = script.receive()[0].be32(20);
+    manage(&mut script, 0x42, 2, FREE, &[]);
+    (script, itt, ttt)
+}
+
+pub(crate) fn tasks_and_events() -> Vec<Offence> {
+    vec![
+        (Rule::MultiTaskAbortData, || {
+            let (mut script, _, _) = aborted_write("");
+            script.pass(Duration::from_secs(60));
+            script
+        }),
+        (Rule::FastAbortData, || {
+            let (mut script, itt, ttt) =
+                aborted_write("TaskReporting=FastAbort,ResponseFence,RFC3720\0");
+            let out = script.data_out(itt, ttt, 0, 0, true);
+            script.send(out, &[0; 512]);
+            script
+        }),
+        (Rule::AsyncLogout, || {
+            forgotten(&AsyncEvent::RequestLogout { seconds: 3 })
+        }),
+        (Rule::AsyncLogout, || {
+            let mut script = level_two();
+            let id = script.line.id;
+            let event = AsyncEvent::RequestLogout { seconds: 3 };
+            script.target.send_async(script.now, id, &event);
+            script.receive();
+            manage(&mut script, 0x46, 2, 0, &[]);
+            script
+        }),
+        (Rule::AsyncNegotiation, || {
+            forgotten(&AsyncEvent::Renegotiate { seconds: 3 })
+        }),
+        (Rule::AsyncTermination, || {
+            let mut script = told(&AsyncEvent::TasksTerminated { lun: 0 });
+            script.pass(Duration::from_secs(16));
+            script.test_unit_ready();
+            script
+        }),
+        (Rule::BidirectionalLength, || {
+            let mut script = Script::plain();
+            let header = script.command(0xe0, 512, &rw(0x53, 0, 1));
+            script.send(header, &[0; 512]);
             script
         }),
     ]

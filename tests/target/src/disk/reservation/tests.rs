@@ -6,6 +6,7 @@ use crate::disk::inquiry::Entrance;
 fn host(number: u8) -> Sender {
     Sender {
         session: number.into(),
+        protocol_level: 1,
         initiator_port: format!("iqn.2026-01.x:h{number},i,0x80000000000{number}"),
         entrance: Entrance {
             port_group: 0,
