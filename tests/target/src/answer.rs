@@ -284,7 +284,10 @@ impl Target {
         let replaced = task.input_sn.wrapping_sub(first.data_sn);
         task.input_sn = first.data_sn;
         task.data_ins = task.data_ins.wrapping_sub(replaced);
-        task.ack_tags.clear();
+        let void = std::mem::take(&mut task.ack_tags);
+        if let Some(session) = self.sessions.get_mut(&tsih) {
+            session.retire_tags(void.into_keys());
+        }
         let again = recut(&sent, limit);
         self.send_segments(now, tsih, task, reply, again, may_collapse)
     }

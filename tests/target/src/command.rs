@@ -71,6 +71,7 @@ impl Target {
         apply_effect(&mut task, effect);
         self.prepare(tsih, &mut task, &pdu.data, &parameters);
         let itt = task.command.itt;
+        self.enter_task_set(&task);
         if let Some(session) = self.sessions.get_mut(&tsih) {
             session.fast_aborted.remove(&itt);
             session.tasks.insert(itt, task);
@@ -228,6 +229,13 @@ impl Target {
         if !collecting || !task.all_data_here() || task.ending {
             return;
         }
+        if self.must_wait(tsih, itt) {
+            return;
+        }
+        let session = self.sessions.get_mut(&tsih);
+        let Some(task) = session.and_then(|session| session.tasks.get_mut(&itt)) else {
+            return;
+        };
         task.progress = Progress::Waiting;
         let (task_id, delay) = (task.id, task.deviation.delay_execution);
         if task.deviation.hang {

@@ -188,7 +188,7 @@ impl Target {
         }
     }
 
-    /// A function has waited too long for data that the initiator owes.
+    /// A function has waited too long. Connections that owe data are dropped to complete it (RFC 7143 §11.5.1).
     pub(crate) fn group_due(&mut self, now: Instant, tsih: u16, itt: u32) {
         let Some(session) = self.sessions.get_mut(&tsih) else {
             return;
@@ -197,23 +197,34 @@ impl Target {
         let Some(group) = found.copied() else {
             return;
         };
-        let owed = session.tasks.values().find(|task| {
-            group.affects(task)
-                && task
+        let mut owing = BTreeMap::new();
+        for task in session.tasks.values() {
+            let live = session.connections.contains(&task.connection);
+            if group.affects(task) && task.awaits_data() && live {
+                let asked = task
                     .r2ts
                     .values()
-                    .any(|burst| burst.delivered && !burst.closed)
-                && session.connections.contains(&task.connection)
-        });
-        if let Some(task) = owed {
-            let what = format!("no data for task {:#010x}", task.command.itt);
-            self.judge.open(task.connection, now);
-            self.judge.note(Rule::MultiTaskAbortData, what);
+                    .any(|burst| burst.delivered && !burst.closed);
+                let guilty = owing.entry(task.connection).or_insert(false);
+                *guilty |= asked;
+            }
         }
-        if session.parameters.error_recovery_level == 0 {
-            // RFC 7143 §11.5.1: the connection may be dropped to complete the function.
-            session.groups.retain(|group| group.request.itt != itt);
-            self.close(now, group.connection, true);
+        for (id, guilty) in owing {
+            self.judge.open(id, now);
+            self.judge.expect(!guilty, Rule::MultiTaskAbortData, || {
+                "R2Ts of affected tasks are not answered".to_owned()
+            });
+            self.close(now, id, true);
+        }
+        let Some(session) = self.sessions.get_mut(&tsih) else {
+            return;
+        };
+        let left = session
+            .groups
+            .iter()
+            .position(|group| group.request.itt == itt);
+        if let Some(group) = left.map(|at| session.groups.remove(at)) {
+            self.complete_group(now, tsih, group);
         }
     }
 }

@@ -38,6 +38,8 @@ pub(crate) struct Shelf {
     pub(crate) kept: VecDeque<Kept>,
     /// StatSNs that a fault kept from the initiator.
     pub(crate) undelivered: BTreeSet<u32>,
+    /// Something was forgotten before it was acknowledged.
+    pub(crate) overflowed: bool,
 }
 
 impl Shelf {
@@ -46,6 +48,7 @@ impl Shelf {
         self.kept.push_back(record);
         while self.kept.len() > answers.max(1) {
             self.kept.pop_front();
+            self.overflowed = true;
         }
         self.bound(bytes);
     }
@@ -63,6 +66,7 @@ impl Shelf {
         while held > bytes && self.kept.len() > 1 {
             let gone = self.kept.pop_front();
             held -= gone.as_ref().map_or(0, Kept::bytes);
+            self.overflowed = true;
         }
     }
 

@@ -57,6 +57,7 @@ mod session;
 mod snack;
 mod target;
 mod task;
+mod task_set;
 mod text;
 mod tmf;
 mod wire;

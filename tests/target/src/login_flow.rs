@@ -230,6 +230,7 @@ impl Target {
         };
         session.connections.push(id);
         session.joined += 1;
+        session.cids.insert(request.cid);
         session.failures += 1;
         response.tsih = self.config.quirks.final_tsih.unwrap_or(tsih);
         let Some(connection) = self.connections.get_mut(&id) else {
@@ -307,6 +308,8 @@ impl Target {
             tasks: Default::default(),
             ended: Default::default(),
             aborted: Default::default(),
+            dead_tags: Default::default(),
+            cids: Default::default(),
             groups: Default::default(),
             fast_aborted: Default::default(),
             fence: None,

@@ -49,8 +49,12 @@ impl Target {
             return;
         }
         let Some(named) = self.named(tsih, request.cid) else {
-            self.judge
-                .note(Rule::LogoutConnection, format!("CID {}", request.cid));
+            // One that the target has forgotten meanwhile is named in good faith.
+            let session = self.sessions.get(&tsih);
+            let known = session.is_some_and(|session| session.cids.contains(&request.cid));
+            self.judge.expect(known, Rule::LogoutConnection, || {
+                format!("CID {}", request.cid)
+            });
             let header = response::logout(request.itt, CID_NOT_FOUND, 0, 0);
             self.send(now, id, header, &[], Numbering::Status);
             return;

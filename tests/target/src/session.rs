@@ -2,7 +2,7 @@
 //!
 //! Invariants: ExpCmdSN only grows; MaxCmdSN never goes back (in serial order); a task tag names one task.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::ConnectionId;
 use crate::disk::inquiry::Entrance;
@@ -65,6 +65,10 @@ pub(crate) struct Session {
     pub(crate) ended: VecDeque<u32>,
     /// Those of them that the target aborted.
     pub(crate) aborted: VecDeque<u32>,
+    /// Transfer tags of Data-In whose DataACK may still come, to no use.
+    pub(crate) dead_tags: VecDeque<u32>,
+    /// CIDs that ever were in the session.
+    pub(crate) cids: BTreeSet<u16>,
     /// Functions that wait to end several tasks.
     pub(crate) groups: Vec<Group>,
     /// Tasks ended by FastAbort, and the connection on which no more data may come for them.
@@ -129,7 +133,16 @@ impl Session {
             self.aborted.pop_front();
         }
         self.aborted.push_back(itt);
+        self.retire_tags(task.ack_tags.keys().copied());
         Some(task)
+    }
+
+    /// Transfer tags of Data-In that the target itself has made void.
+    pub(crate) fn retire_tags(&mut self, tags: impl Iterator<Item = u32>) {
+        self.dead_tags.extend(tags);
+        while self.dead_tags.len() > ENDED_KEPT {
+            self.dead_tags.pop_front();
+        }
     }
 
     /// Whether the tag is that of a task management function in progress.
@@ -178,6 +191,8 @@ pub(crate) fn sample() -> Session {
         tasks: BTreeMap::new(),
         ended: VecDeque::new(),
         aborted: VecDeque::new(),
+        dead_tags: VecDeque::new(),
+        cids: BTreeSet::new(),
         groups: Vec::new(),
         fast_aborted: BTreeMap::new(),
         fence: None,

@@ -51,6 +51,9 @@ impl Target {
             }
             Some(SnackEffect::Reject(code)) => {
                 self.recovery.snacks_refused += 1;
+                if snack.kind == STATUS {
+                    self.pardon(id);
+                }
                 self.reject(now, id, code, &pdu.header);
                 self.give_up(now, id, tsih, snack.itt);
                 return;
@@ -219,9 +222,14 @@ impl Target {
             .sessions
             .get(&tsih)
             .is_some_and(|session| session.aborted(snack.itt));
-        self.judge.expect(aborted, Rule::SnackAcknowledged, || {
-            format!("no unacknowledged task {:#010x}", snack.itt)
-        });
+        let full = self
+            .connections
+            .get(&id)
+            .is_some_and(|connection| connection.shelf.overflowed);
+        self.judge
+            .expect(aborted || full, Rule::SnackAcknowledged, || {
+                format!("no unacknowledged task {:#010x}", snack.itt)
+            });
         self.reject(now, id, reason::PROTOCOL_ERROR, &pdu.header);
     }
 
@@ -260,6 +268,7 @@ impl Target {
             .collect();
         if wanted.len() < end.wrapping_sub(begin) as usize {
             self.recovery.snacks_refused += 1;
+            self.pardon(id);
             self.reject(now, id, reason::SNACK, &pdu.header);
             return;
         }
@@ -269,13 +278,21 @@ impl Target {
         }
     }
 
+    /// Answers that are refused now cannot be waited for.
+    fn pardon(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.connections.get_mut(&id) {
+            connection.shelf.undelivered.clear();
+        }
+    }
+
     fn data_ack(&mut self, now: Instant, id: ConnectionId, tsih: u16, snack: &Snack, pdu: &RawPdu) {
         let found = self.take_task(id, tsih, |task| task.ack_tags.contains_key(&snack.ttt));
         let Some((place, mut task)) = found else {
-            self.judge.note(
-                Rule::DataAckTag,
-                format!("TTT {:#010x} of no unacknowledged Data-In", snack.ttt),
-            );
+            let session = self.sessions.get(&tsih);
+            let void = session.is_some_and(|session| session.dead_tags.contains(&snack.ttt));
+            self.judge.expect(void, Rule::DataAckTag, || {
+                format!("TTT {:#010x} of no unacknowledged Data-In", snack.ttt)
+            });
             self.reject(now, id, reason::INVALID_DATA_ACK, &pdu.header);
             return;
         };

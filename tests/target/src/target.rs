@@ -193,6 +193,10 @@ pub struct Target {
     pub(crate) recovery: Recovery,
     /// Logical units with an ACA condition, and the session it belongs to.
     pub(crate) faulted: BTreeMap<usize, u16>,
+    /// A task with another attribute than SIMPLE was seen.
+    pub(crate) attributes: bool,
+    /// Tasks that wait for others of their task set: id, session, tag.
+    pub(crate) waiting: BTreeSet<(u64, u16, u32)>,
     log: WireLog,
     timers: BTreeMap<(Instant, u64), Timer>,
     next_timer: u64,
@@ -229,6 +233,8 @@ impl Target {
             tsihs_given: 0,
             recovery: Recovery::default(),
             faulted: BTreeMap::new(),
+            attributes: false,
+            waiting: BTreeSet::new(),
             log: WireLog::default(),
             timers: BTreeMap::new(),
             next_timer: 0,
@@ -277,6 +283,7 @@ impl Target {
                     let limit = self.config.wire_log;
                     self.log.note(limit, now, id, Direction::In, whole);
                     self.take_pdu(now, id, pdu);
+                    self.advance_task_sets(now);
                 }
                 Err(Broken::HeaderDigest) => {
                     self.judge
@@ -347,6 +354,7 @@ impl Target {
         self.judge.open(id, now);
         if self.connections.contains_key(&id) {
             self.lose_connection(now, id);
+            self.advance_task_sets(now);
         }
     }
 
@@ -395,6 +403,7 @@ impl Target {
                 Timer::Group { tsih, itt } => self.group_due(now, tsih, itt),
                 Timer::Status { tsih, task } => self.status_by_id(now, tsih, task),
             }
+            self.advance_task_sets(now);
         }
     }
 

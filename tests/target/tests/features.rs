@@ -461,6 +461,36 @@ fn aca_keeps_others_out_until_it_is_cleared() {
 }
 
 #[test]
+fn ordered_tasks_wait_for_all_before_them_and_hold_back_simple_ones() {
+    let mut script = Script::plain();
+    fault(&mut script, CommandEffect::DelayExecution(SECOND));
+    let mut send = |attribute: u8| {
+        let mut header = script.command(0x80, 0, &[0; 6]);
+        header[1] = 0x80 | attribute;
+        script.send(header, &[]);
+        script.line.itt
+    };
+    let (late, ordered, simple, first) = (send(1), send(2), send(1), send(3));
+    let tags = |pdus: Vec<Pdu>| pdus.iter().map(|pdu| pdu.be32(16)).collect::<Vec<_>>();
+    assert_eq!(
+        tags(script.receive()),
+        [first],
+        "head of queue waits for nothing"
+    );
+    script.pass(SECOND);
+    assert_eq!(tags(script.receive()), [late, ordered, simple]);
+    // What is aborted holds nobody back.
+    let (itt, number) = hang(&mut script);
+    let mut header = script.command(0x80, 0, &[0; 6]);
+    header[1] = 0x82;
+    script.send(header, &[]);
+    assert!(script.receive().is_empty());
+    let pdus = manage(&mut script, 1, itt, number);
+    assert_eq!(pdus.len(), 2);
+    script.assert_innocent();
+}
+
+#[test]
 fn the_wire_log_keeps_the_newest() {
     let mut script = Script::session(
         Config {
