@@ -8,6 +8,7 @@ use super::Session;
 use super::control::Control;
 use super::error::LossReason;
 use super::event::Event;
+use super::state::ConnectionEvent;
 use super::task::{Stage, TaskKey};
 use crate::name::Cid;
 use crate::wire::AsyncMessage;
@@ -38,6 +39,10 @@ impl Session {
         let seconds = |value: u16| Duration::from_secs(u64::from(value));
         match message.event {
             1 => {
+                let connection = self.connections.get_mut(cid);
+                if let Some(connection) = connection.filter(|it| it.is_up()) {
+                    connection.happened(ConnectionEvent::LogoutAsked);
+                }
                 let limit = seconds(message.parameter3);
                 if !self.connection_logout_asked(now, cid, limit) {
                     self.logout_requested(now, limit);

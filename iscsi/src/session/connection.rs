@@ -14,7 +14,7 @@ use super::control::{Control, Ping};
 use super::error::LossReason;
 use super::recovery::ConnectionRecovery;
 use super::schedule::Load;
-use super::state::{CleanupState, ConnectionEvent, ConnectionState, Machine};
+use super::state::{CleanupEvent, CleanupState, ConnectionEvent, ConnectionState, Machine};
 use super::task::TaskKey;
 use super::text::TextSlot;
 use crate::login::{AuthPolicy, Login};
@@ -151,11 +151,57 @@ impl Connection {
         }
     }
 
-    /// Follows the table of RFC 7143 §8.1.3.
+    /// Follows the table of RFC 7143 §8.1.3. What the table does not allow is a mistake of ours;
+    /// the state stays as it was.
     pub(super) fn happened(&mut self, event: ConnectionEvent) {
         match self.state.after(event) {
             Ok(state) => self.state = state,
             Err(error) => debug_assert!(false, "connection {}: {error}", self.cid),
+        }
+    }
+
+    /// Its TCP connection is gone, or is being cut.
+    pub(super) fn transport_lost(&mut self) {
+        if !matches!(
+            self.state,
+            ConnectionState::Free | ConnectionState::CleanupWait
+        ) {
+            self.happened(ConnectionEvent::TransportLost);
+        }
+        if self.state == ConnectionState::CleanupWait {
+            // S8 is R1 (RFC 7143 §8.2).
+            self.cleanup.get_or_insert(CleanupState::CleanupWait);
+        }
+    }
+
+    /// Follows the table of RFC 7143 §8.2, if it is being cleaned up.
+    pub(super) fn cleaned(&mut self, event: CleanupEvent) {
+        let Some(state) = self.cleanup else {
+            return;
+        };
+        match state.after(event) {
+            Ok(CleanupState::Free) => {
+                self.cleanup = None;
+                if self.state == ConnectionState::CleanupWait {
+                    // R3 is S1.
+                    self.state = ConnectionState::Free;
+                }
+            }
+            Ok(state) => self.cleanup = Some(state),
+            Err(error) => debug_assert!(false, "connection {}: {error}", self.cid),
+        }
+    }
+
+    /// From now on this stands for a new connection, which begins FREE (RFC 7143 §8.1.1). The
+    /// cleanup of the one before goes on beside it, if the session does (CSM-I, §8.2).
+    pub(super) fn renew(&mut self) {
+        self.state = ConnectionState::Free;
+    }
+
+    /// A new connection that was to reinstate it is gone: this stands for the lost one again.
+    pub(super) fn revert(&mut self) {
+        if self.lost.is_some() && self.cleanup.is_some() {
+            self.state = ConnectionState::CleanupWait;
         }
     }
 

@@ -10,7 +10,7 @@ use std::time::Instant;
 use super::connection::{Connection, Next, Work};
 use super::error::{ConnectionError, LossReason};
 use super::event::{Action, Event};
-use super::state::{ConnectionEvent, ConnectionState};
+use super::state::{CleanupEvent, CleanupState, ConnectionEvent};
 use super::{Phase, ProtocolError, Session, later};
 use crate::login::{LoggedIn, Login, LoginConfig, LoginError, Progress, SessionKind};
 use crate::name::{Cid, Portal};
@@ -73,7 +73,7 @@ impl Session {
         let Some(connection) = self.connections.get_mut(cid) else {
             return;
         };
-        connection.state = ConnectionState::Free;
+        connection.renew();
         connection.happened(ConnectionEvent::ConnectStarted);
         connection.open = true;
         connection.work = Work::Connecting {
@@ -218,7 +218,12 @@ impl Session {
             // The target does not know the session any more, or will not before it gives up.
             return self.lose(now, reason);
         }
+        connection.transport_lost();
         if lost.is_some() {
+            if connection.cleanup == Some(CleanupState::InCleanup) {
+                // M3: the connection that was to reinstate it came to nothing.
+                connection.cleaned(CleanupEvent::Failed);
+            }
             self.next_portal(cid);
         }
         let at = if again {
@@ -290,6 +295,7 @@ impl Session {
         self.fail_functions(Some(cid));
         self.fail_texts(Some(cid));
         if let Some(connection) = self.connections.get_mut(cid) {
+            connection.transport_lost();
             connection.work = Work::Closing(next);
             connection.silence();
             self.actions.push_back(Action::Close { cid, abort });
@@ -303,12 +309,11 @@ impl Session {
         };
         match next {
             Next::Forget => {
-                connection.state = ConnectionState::Free;
                 self.connections.remove(cid);
                 self.open_more(now);
             }
             Next::Retry { at } => {
-                connection.state = ConnectionState::Free;
+                connection.revert();
                 connection.work = Work::Waiting { at };
             }
             Next::Recover => {

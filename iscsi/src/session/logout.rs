@@ -2,9 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use scsi::{Certainty, DeliveryError, DeliveryErrorKind, Outcome};
+
 use super::connection::{Connection, Work};
 use super::control::Control;
 use super::error::{CloseReason, LossReason, ProtocolError};
+use super::state::SessionEvent;
 use super::{After, Phase, Session, later};
 use crate::name::Cid;
 use crate::wire::{Itt, LogoutReason, LogoutResponse};
@@ -74,12 +77,21 @@ impl Session {
     /// The target asked for a logout within `limit` (Async Message 1).
     pub(super) fn logout_requested(&mut self, now: Instant, limit: Duration) {
         if matches!(self.phase, Phase::Up) {
+            self.refuse_pending();
             // Half of the time is left for the Logout itself.
             self.start_logout(
                 now,
                 Why::Target,
                 (limit / 2).min(self.config.timeouts.logout),
             );
+        }
+    }
+
+    /// What has not been sent is not sent any more (RFC 7143 §11.9.1); the callers hear of it now.
+    fn refuse_pending(&mut self) {
+        for key in std::mem::take(&mut self.pending) {
+            let (kind, certainty) = (DeliveryErrorKind::Down, Certainty::NotSent);
+            self.finish(key, Outcome::Failed(DeliveryError { kind, certainty }));
         }
     }
 
@@ -174,6 +186,7 @@ impl Session {
         }
         // A clean logout ends every task of the session (RFC 7143 §7.6).
         self.end_lives();
+        self.happened(SessionEvent::Closed);
         let after = match why {
             Why::Application => After::Closed(CloseReason::LoggedOut),
             Why::Target => After::Retry {

@@ -61,7 +61,7 @@ pub use self::event::{Action, Event};
 pub use self::parameters::{Applied, SetError};
 pub use self::read::Loan;
 pub use self::snapshot::{ConnectionSnapshot, SessionSnapshot};
-pub use self::state::ConnectionState;
+pub use self::state::{ConnectionState, SessionState};
 pub use self::stats::SessionStats;
 pub use self::task::TaskKey;
 pub use self::task_management::{
@@ -77,6 +77,7 @@ use self::lives::Lives;
 use self::logout::Logout;
 use self::reconnect::Reconnect;
 use self::recovery::{Adrift, Recovery};
+use self::state::{Machine, SessionEvent};
 use self::task::TaskTable;
 use self::task_management::Functions;
 use self::text::Texts;
@@ -102,6 +103,7 @@ pub struct Session {
     config: SessionConfig,
     entropy: Entropy,
     phase: Phase,
+    state: SessionState,
     lives: Lives,
     params: SessionParams,
     keys: Vec<NegotiatedKey>,
@@ -196,6 +198,7 @@ impl Session {
             tasks: TaskTable::new(capacity, u16::from_be_bytes([g0, g1])),
             window: CommandWindow::new(CmdSn(1), closed),
             phase: Phase::Waiting { at: now },
+            state: SessionState::Free,
             lives: Lives::default(),
             params: SessionParams::default(),
             keys: Vec::new(),
@@ -527,6 +530,29 @@ impl Session {
     pub fn add_group_portal(&mut self, portal: Portal) {
         if portal != self.config.portal && !self.config.group_portals.contains(&portal) {
             self.config.group_portals.push(portal);
+        }
+    }
+
+    /// Follows the table of RFC 7143 §8.3.1. What the table does not allow is a mistake of ours; the
+    /// state stays as it was.
+    fn happened(&mut self, event: SessionEvent) {
+        match self.state.after(event) {
+            Ok(state) => self.state = state,
+            Err(error) => debug_assert!(false, "session: {error}"),
+        }
+    }
+
+    /// The last connection in full feature phase is lost, or the session is given up.
+    fn session_lost(&mut self) {
+        if self.state == SessionState::LoggedIn {
+            self.happened(SessionEvent::Lost);
+        }
+    }
+
+    /// A lost session is not continued: a new one takes its place, or none.
+    fn session_over(&mut self) {
+        if self.state == SessionState::Failed {
+            self.happened(SessionEvent::Ended);
         }
     }
 

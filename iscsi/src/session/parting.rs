@@ -63,7 +63,6 @@ impl Session {
         if let Some(connection) = self.connections.get_mut(cid)
             && connection.may_send()
         {
-            connection.happened(ConnectionEvent::LogoutAsked);
             // Half of the time is left for the Logout itself.
             self.drain(now, cid, (limit / 2).min(self.config.timeouts.logout));
         }

@@ -16,7 +16,7 @@ use super::error::{CloseReason, LossReason};
 use super::event::{Action, Event};
 use super::logout::Logout;
 use super::recovery::Recovery;
-use super::state::{ConnectionEvent, ConnectionState};
+use super::state::{ConnectionEvent, ConnectionState, SessionEvent};
 use super::window::CommandWindow;
 use super::{After, FAR, Phase, Session, later};
 use crate::login::{
@@ -209,7 +209,7 @@ impl Session {
         }
         if matches!(self.phase, Phase::Connecting { .. }) {
             connection.open = false;
-            connection.state = ConnectionState::Free;
+            connection.transport_lost();
             let at = self.retry_at(now);
             self.attempt_failed(now, at, LossReason::Transport(reason));
         }
@@ -302,6 +302,9 @@ impl Session {
             data_digest: params.data_digest,
             max_recv_bytes: params.max_recv_bytes,
         });
+        // The login has reinstated what was left of the session before.
+        self.session_over();
+        self.happened(SessionEvent::FirstLogin);
         self.end_lives();
         if self.reconnect.purpose == Purpose::Fence {
             self.phase = Phase::LoggingOut(Logout::after_fence(now));
@@ -366,6 +369,7 @@ impl Session {
         match self.phase {
             Phase::Up | Phase::LoggingOut(_) => {
                 self.stats.losses += 1;
+                self.session_lost();
                 self.reconnect.lost_at.get_or_insert(now);
                 if self.config.honour_time2wait && self.reconnect.purpose == Purpose::Serve {
                     let wait = Duration::from_secs(u64::from(self.params.time2wait_s));
@@ -408,7 +412,15 @@ impl Session {
     /// Has the driver close every connection.
     pub(super) fn close_all(&mut self, now: Instant, abort: bool, after: After) {
         for connection in self.connections.iter_mut() {
-            connection.state = ConnectionState::CleanupWait;
+            match (abort, connection.state) {
+                (false, ConnectionState::InLogout) => {
+                    connection.happened(ConnectionEvent::LogoutDone);
+                }
+                (false, _) if connection.is_up() => {
+                    connection.happened(ConnectionEvent::SessionClosed);
+                }
+                _ => connection.transport_lost(),
+            }
             connection.lost = None;
             let closing = matches!(connection.work, Work::Closing(_));
             connection.work = Work::Closing(Next::Forget);
@@ -453,7 +465,9 @@ impl Session {
         self.end_all_tasks();
         self.connections.keep_leading();
         let connection = self.connections.leading_mut();
-        connection.state = ConnectionState::Free;
+        // Its session is over: whatever is left of it (N6 of RFC 7143 §8.3.4) goes with it.
+        connection.cleanup = None;
+        connection.renew();
         connection.work = Work::Nothing;
         match after {
             After::Closed(reason) => self.end(reason),
@@ -487,7 +501,7 @@ impl Session {
             if let (true, Some((_, written))) = (connection.open, of) {
                 connection.written = *written;
             }
-            connection.state = ConnectionState::Free;
+            connection.transport_lost();
             connection.open = false;
         }
         self.end_all_tasks();
@@ -534,6 +548,8 @@ impl Session {
     }
 
     pub(super) fn end(&mut self, reason: CloseReason) {
+        self.session_lost();
+        self.session_over();
         self.phase = Phase::Closed;
         self.push_event(Event::Closed { reason });
     }

@@ -4,7 +4,7 @@ use scsi::{Incarnation, NexusState};
 
 use super::connection::Connection;
 use super::error::LossReason;
-use super::state::ConnectionState;
+use super::state::{ConnectionState, SessionState};
 use super::stats::SessionStats;
 use super::{Phase, Session};
 use crate::name::{Cid, IscsiName, Isid, Portal, Tsih};
@@ -18,6 +18,8 @@ pub struct SessionSnapshot {
     pub target_name: IscsiName,
     /// What the session is doing.
     pub state: NexusState,
+    /// The same by the RFC's own states (RFC 7143 §8.3.1).
+    pub session_state: SessionState,
     /// The same in words: "logged in", "connecting", ….
     pub phase: &'static str,
     /// The newest life.
@@ -105,6 +107,7 @@ impl Session {
         SessionSnapshot {
             target_name: self.config.target_name.clone(),
             state: self.state(),
+            session_state: self.state,
             phase: match self.phase {
                 Phase::Waiting { .. } => "waiting to reconnect",
                 Phase::Connecting { .. } => "connecting",

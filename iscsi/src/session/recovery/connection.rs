@@ -22,7 +22,7 @@ use super::super::connection::{Connection, Lost, Next, Remedy, Work};
 use super::super::control::Control;
 use super::super::error::LossReason;
 use super::super::event::Event;
-use super::super::state::{CleanupEvent, CleanupState, ConnectionEvent, ConnectionState, Machine};
+use super::super::state::{CleanupEvent, CleanupState, SessionEvent, SessionState};
 use super::super::{Phase, Session, later};
 use crate::name::Cid;
 use crate::wire::{LogoutReason, LogoutResponse};
@@ -89,9 +89,11 @@ impl Session {
         self.stats.connections_lost += 1;
         self.forget_reassignments(cid);
         if let Some(connection) = self.connections.get_mut(cid) {
-            connection.happened(ConnectionEvent::TransportLost);
-            connection.cleanup = Some(CleanupState::CleanupWait);
+            connection.transport_lost();
             connection.lost = Some(lost);
+        }
+        if !self.connections.iter().any(Connection::is_up) {
+            self.session_lost();
         }
         self.push_event(Event::ConnectionLost { cid, reason });
         self.close_one(cid, true, Next::Recover);
@@ -126,7 +128,7 @@ impl Session {
         for connection in self.connections.iter_mut() {
             if matches!(&connection.work, Work::Recovering { via, .. } if *via == cid) {
                 connection.work = Work::Waiting { at: now };
-                cleanup(connection, CleanupEvent::Failed);
+                connection.cleaned(CleanupEvent::Failed);
             }
         }
     }
@@ -149,7 +151,7 @@ impl Session {
                 return self.lose(now, lost.reason);
             }
             if connection.cleanup == Some(CleanupState::CleanupWait) {
-                cleanup(connection, CleanupEvent::Started);
+                connection.cleaned(CleanupEvent::Started);
             }
             return self.dial(now, cid);
         };
@@ -159,9 +161,9 @@ impl Session {
         };
         let deadline = later(now, self.config.timeouts.logout);
         connection.work = Work::Recovering { itt, via, deadline };
-        connection.state = ConnectionState::CleanupWait;
+        connection.revert();
         if connection.cleanup == Some(CleanupState::CleanupWait) {
-            cleanup(connection, CleanupEvent::Started);
+            connection.cleaned(CleanupEvent::Started);
         }
         // Of the connection to be closed (RFC 7143 §11.14.4).
         let exp_stat_sn = Some(connection.exp_stat_sn);
@@ -194,8 +196,7 @@ impl Session {
         if response.response != 0 && !forgotten {
             return self.recovery_failed(now, cid);
         }
-        cleanup(connection, CleanupEvent::Succeeded);
-        connection.state = ConnectionState::Free;
+        connection.cleaned(CleanupEvent::Succeeded);
         self.set_adrift(now, cid, lost.remedy, Some(response));
         if matches!(self.phase, Phase::Up) {
             self.connections.remove(cid);
@@ -216,21 +217,10 @@ impl Session {
             return;
         };
         connection.lost = None;
-        if connection.cleanup.is_some() {
-            cleanup(connection, CleanupEvent::Succeeded);
+        connection.cleaned(CleanupEvent::Succeeded);
+        if self.state == SessionState::Failed {
+            self.happened(SessionEvent::Continued);
         }
-        connection.cleanup = None;
         self.set_adrift(now, cid, Remedy::Reassign, None);
-    }
-}
-
-/// Follows the table of RFC 7143 §8.2.
-fn cleanup(connection: &mut Connection, event: CleanupEvent) {
-    let Some(state) = connection.cleanup else {
-        return;
-    };
-    match state.after(event) {
-        Ok(state) => connection.cleanup = Some(state),
-        Err(error) => debug_assert!(false, "connection {}: {error}", connection.cid),
     }
 }

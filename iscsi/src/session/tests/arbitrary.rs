@@ -176,6 +176,50 @@ impl World {
         }
     }
 
+    fn reply(&mut self, step: Step) {
+        let Step::Reply {
+            opcode,
+            flags,
+            third,
+            task,
+            words,
+            data,
+            good,
+        } = step
+        else {
+            return;
+        };
+        let peer = &mut self.peer;
+        let tags = &self.tags;
+        let tag = tags.iter().rev().nth(usize::from(task)).copied();
+        let [a, b, c, d, e, f, g] = words;
+        let mut pdu = Pdu::new(opcode, flags)
+            .byte(2, third[0])
+            .byte(3, third[1])
+            .put(16, tag.unwrap_or(NONE))
+            .put(20, if a == 0 { NONE } else { a })
+            .put(24, b)
+            .put(36, e)
+            .put(40, f)
+            .put(44, g)
+            .with(&if opcode == 0x24 {
+                TEXTS[usize::from(data) % TEXTS.len()].to_vec()
+            } else {
+                pattern(usize::from(data))
+            });
+        pdu = if good {
+            let plain = opcode == 0x31 || (opcode == 0x25 && flags & 1 == 0);
+            if plain {
+                peer.windowed(pdu)
+            } else {
+                peer.status(pdu)
+            }
+        } else {
+            pdu.put(28, c).put(32, d)
+        };
+        peer.reply(&[pdu]);
+    }
+
     fn step(&mut self, step: Step) {
         if self.peer.dialling.is_some() {
             self.peer.takes = usize::MAX;
@@ -215,44 +259,7 @@ impl World {
             }
             Step::Drop(_) => {}
             Step::Bytes(bytes) => peer.receive(&bytes),
-            Step::Reply {
-                opcode,
-                flags,
-                third,
-                task,
-                words,
-                data,
-                good,
-            } => {
-                let tags = &self.tags;
-                let tag = tags.iter().rev().nth(usize::from(task)).copied();
-                let [a, b, c, d, e, f, g] = words;
-                let mut pdu = Pdu::new(opcode, flags)
-                    .byte(2, third[0])
-                    .byte(3, third[1])
-                    .put(16, tag.unwrap_or(NONE))
-                    .put(20, if a == 0 { NONE } else { a })
-                    .put(24, b)
-                    .put(36, e)
-                    .put(40, f)
-                    .put(44, g)
-                    .with(&if opcode == 0x24 {
-                        TEXTS[usize::from(data) % TEXTS.len()].to_vec()
-                    } else {
-                        pattern(usize::from(data))
-                    });
-                pdu = if good {
-                    let plain = opcode == 0x31 || (opcode == 0x25 && flags & 1 == 0);
-                    if plain {
-                        peer.windowed(pdu)
-                    } else {
-                        peer.status(pdu)
-                    }
-                } else {
-                    pdu.put(28, c).put(32, d)
-                };
-                peer.reply(&[pdu]);
-            }
+            reply @ Step::Reply { .. } => self.reply(reply),
             Step::Takes(bytes) => peer.takes = usize::from(bytes),
             Step::Wait(millis) => peer.wait(Duration::from_millis(millis.into())),
             Step::Cut => peer.cut(),

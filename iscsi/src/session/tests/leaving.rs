@@ -342,3 +342,58 @@ fn async_message_5_about_our_own_function_leaves_the_end_to_its_response() {
         "it is certainly over"
     );
 }
+
+#[test]
+fn ffp_14_1_no_new_commands_after_a_logout_request() {
+    let mut peer = Peer::new(config());
+    peer.window = 1;
+    peer.login();
+    let sent = peer.submit(0, test_unit_ready());
+    let waiting = peer.submit(0, test_unit_ready());
+    let itt = peer.one().itt();
+    let message = peer.async_message(1, [0, 0, 10]);
+    peer.reply(&[message]);
+    let expected = (DeliveryErrorKind::Down, Certainty::NotSent);
+    assert_eq!(peer.failed(waiting), expected);
+    let state = peer.session.snapshot().connections[0].state;
+    assert_eq!(state, ConnectionState::LogoutRequested);
+    // Asked again (T12), and once more after the Logout is out (T14).
+    let message = peer.async_message(1, [0, 0, 10]);
+    peer.reply(&[message]);
+    peer.max_cmd_sn = peer.max_cmd_sn.wrapping_add(8);
+    let answer = peer.answer(itt, 0);
+    peer.reply(&[answer]);
+    peer.good(sent);
+    let request = peer.one();
+    assert_eq!(request.opcode(), LOGOUT);
+    let message = peer.async_message(1, [0, 0, 10]);
+    peer.reply(&[message]);
+    peer.silent();
+    let state = peer.session.snapshot().connections[0].state;
+    assert_eq!(state, ConnectionState::InLogout);
+    let answer = logged_out(&mut peer, &request, 0);
+    peer.reply(&[answer]);
+    peer.act();
+    let snapshot = peer.session.snapshot();
+    assert_eq!(snapshot.session_state, SessionState::Free);
+}
+
+#[test]
+fn the_session_follows_the_states_of_the_rfc() {
+    let state = |peer: &Peer| peer.session.snapshot().session_state;
+    let mut peer = Peer::new(config());
+    assert_eq!(state(&peer), SessionState::Free);
+    peer.login();
+    assert_eq!(state(&peer), SessionState::LoggedIn);
+    peer.cut();
+    assert_eq!(state(&peer), SessionState::Failed);
+    peer.wait(Duration::from_secs(1));
+    peer.login();
+    assert_eq!(state(&peer), SessionState::LoggedIn);
+    peer.session.logout(peer.now);
+    let request = peer.one();
+    let answer = logged_out(&mut peer, &request, 0);
+    peer.reply(&[answer]);
+    peer.act();
+    assert_eq!(state(&peer), SessionState::Free);
+}
