@@ -329,6 +329,10 @@ pub(crate) struct LoginArgs {
     /// What is offered at login, as in -k InitialR2T=No; repeatable.
     #[arg(short = 'k', long = "key", value_name = "Key=Value", value_parser = parse_offer)]
     pub(crate) keys: Vec<OfferArg>,
+    /// Connections per session, over the portals of its portal group in turn: the same as
+    /// -k MaxConnections=N. The target may allow fewer.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) connections: Option<u16>,
     /// Our iSCSI name; if not given, made once and kept in ~/.config/iscsi/initiatorname.
     #[arg(
         long,

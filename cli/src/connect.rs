@@ -52,6 +52,9 @@ pub(crate) fn initiator(login: &LoginArgs) -> anyhow::Result<Initiator> {
     if let Some(deadline) = login.io_deadline {
         builder = builder.io_deadline(deadline);
     }
+    if let Some(count) = login.connections {
+        builder = builder.connections(count)?;
+    }
     for offer in &login.keys {
         builder = builder.offer(&offer.key, &offer.value).map_err(|error| {
             Failure::Usage(format!("-k {}={}: {error}", offer.key, offer.value))

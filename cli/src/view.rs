@@ -1,6 +1,6 @@
 //! A logical unit's paths and a target's sessions as rows, for tables, trees and JSON alike.
 
-use initiator::{LogicalUnit, SessionSnapshot, Topology};
+use initiator::{ConnectionSnapshot, LogicalUnit, SessionSnapshot, SessionStats, Topology};
 use serde::Serialize;
 
 use crate::render::tree::Node;
@@ -76,6 +76,67 @@ pub(crate) struct KeyRow {
     pub(crate) result: String,
 }
 
+/// One connection of a session.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct ConnectionRow {
+    pub(crate) cid: u16,
+    pub(crate) portal: String,
+    /// The state of RFC 7143 §8.1.3.
+    pub(crate) state: String,
+    pub(crate) commands: u64,
+    pub(crate) in_flight: usize,
+    /// Why it was lost, while it is being recovered.
+    pub(crate) lost: Option<String>,
+}
+
+impl From<&ConnectionSnapshot> for ConnectionRow {
+    fn from(connection: &ConnectionSnapshot) -> Self {
+        Self {
+            cid: connection.cid.0,
+            portal: connection.portal.to_string(),
+            state: connection.state.to_string(),
+            commands: connection.commands,
+            in_flight: connection.in_flight,
+            lost: connection.lost.as_ref().map(ToString::to_string),
+        }
+    }
+}
+
+/// What a session has recovered since it was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub(crate) struct RecoveryRow {
+    /// Connections lost while the session lived on.
+    pub(crate) connections_lost: u64,
+    /// Sessions lost with all their connections.
+    pub(crate) sessions_lost: u64,
+    /// Tasks reassigned to another connection.
+    pub(crate) reassigned: u64,
+    /// Commands sent again with their CmdSN.
+    pub(crate) retried: u64,
+    /// Requests for PDUs that were missing (SNACK).
+    pub(crate) snacks: u64,
+    /// Commands that ended well after something of theirs had been lost, and late answers.
+    pub(crate) recovered: u64,
+    pub(crate) digest_errors: u64,
+}
+
+impl From<&SessionStats> for RecoveryRow {
+    fn from(stats: &SessionStats) -> Self {
+        Self {
+            connections_lost: stats.connections_lost,
+            sessions_lost: stats.losses,
+            reassigned: stats.reassigned,
+            retried: stats.retried,
+            snacks: stats
+                .data_snacks
+                .saturating_add(stats.status_snacks)
+                .saturating_add(stats.r_data_snacks),
+            recovered: stats.recovered,
+            digest_errors: stats.digest_errors,
+        }
+    }
+}
+
 /// One session.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct SessionRow {
@@ -86,6 +147,9 @@ pub(crate) struct SessionRow {
     pub(crate) state: String,
     pub(crate) isid: String,
     pub(crate) tsih: u16,
+    pub(crate) error_recovery_level: u8,
+    pub(crate) connections: Vec<ConnectionRow>,
+    pub(crate) recovery: RecoveryRow,
     pub(crate) keys: Vec<KeyRow>,
     pub(crate) last_error: Option<String>,
 }
@@ -105,6 +169,13 @@ impl From<&SessionSnapshot> for SessionRow {
             state: session.phase.to_owned(),
             isid: session.isid.to_string(),
             tsih: session.tsih.0,
+            error_recovery_level: session.session.error_recovery_level,
+            connections: session
+                .connections
+                .iter()
+                .map(ConnectionRow::from)
+                .collect(),
+            recovery: RecoveryRow::from(&session.stats),
             keys: keys.collect(),
             last_error: session
                 .last_failure

@@ -183,6 +183,44 @@ fn info_puts_requested_and_negotiated_side_by_side() {
 }
 
 #[test]
+fn info_shows_connections_and_recovery() {
+    let mut config = Config::default();
+    config.keys.max_connections = 3;
+    config.keys.error_recovery_level = 2;
+    let target = Embedded::start(config, 1);
+    let cli = Cli::new();
+    let url = target.url(0);
+    let args = [
+        "info",
+        &url,
+        "-k",
+        "ErrorRecoveryLevel=2",
+        "-k",
+        "MaxConnections=4",
+    ];
+    let text = cli.run(args).text(0);
+    assert!(
+        text.contains("ErrorRecoveryLevel 2: 0 connections"),
+        "{text}"
+    );
+    let json = cli.run(args.into_iter().chain(["--json"])).json();
+    let session = &json["sessions"][0];
+    assert_eq!(session["error_recovery_level"], 2);
+    assert_eq!(session["recovery"]["reassigned"], 0);
+    let connections = session["connections"].as_array().expect("connections");
+    assert_eq!(connections.len(), 3, "the target allows three: {json:#}");
+    assert_eq!(connections[0]["cid"], 1);
+    assert_eq!(connections[0]["state"], "S5 LOGGED_IN");
+    let one = ["info", &url, "--connections", "1", "--json"];
+    let json = cli.run(one).json();
+    assert_eq!(
+        json["sessions"][0]["connections"].as_array().map(Vec::len),
+        Some(1)
+    );
+    target.assert_logged_out();
+}
+
+#[test]
 fn read_gives_exactly_the_range() {
     for block_bytes in [512, 4096] {
         let target = small(block_bytes);

@@ -164,6 +164,24 @@ impl Builder {
         Ok(self)
     }
 
+    /// Wants up to `count` connections per session (MaxConnections), over the portals of the
+    /// session's portal group in turn; the target may allow fewer.
+    ///
+    /// # Errors
+    /// [`BuildError::Offer`] for 0.
+    pub fn connections(self, count: u16) -> Result<Self, BuildError> {
+        self.offer("MaxConnections", &count.to_string())
+    }
+
+    /// Wants recovery up to `level` (ErrorRecoveryLevel, RFC 7143 §7.1.5): 1 asks for lost PDUs
+    /// again, 2 also carries commands over from a lost connection. The target may allow less.
+    ///
+    /// # Errors
+    /// [`BuildError::Offer`] above 2.
+    pub fn error_recovery_level(self, level: u8) -> Result<Self, BuildError> {
+        self.offer("ErrorRecoveryLevel", &level.to_string())
+    }
+
     /// Commands in flight per session, 1 to 4096.
     #[must_use]
     pub fn queue_depth(mut self, depth: u16) -> Self {

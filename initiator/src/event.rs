@@ -87,6 +87,23 @@ impl fmt::Display for Words<'_> {
                 f,
                 "data segments of {max_recv_bytes} bytes in, {max_send_bytes} bytes out from now on"
             ),
+            It::ConnectionAdded { cid, portal } => {
+                write!(f, "connection {cid} through {portal} logged in")
+            }
+            It::ConnectionFailed {
+                cid,
+                portal,
+                reason,
+            } => write!(f, "no connection {cid} through {portal}: {reason}"),
+            It::ConnectionLost { cid, reason } => write!(f, "connection {cid} lost: {reason}"),
+            It::ConnectionRemoved { cid } => write!(f, "connection {cid} logged out"),
+            It::TasksMoved {
+                reassigned,
+                retried,
+            } => write!(
+                f,
+                "commands of a connection that is gone: {reassigned} reassigned, {retried} sent again"
+            ),
             It::Closed { reason } => write!(f, "closed: {reason}"),
             other => write!(f, "{other:?}"),
         }

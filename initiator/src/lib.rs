@@ -55,8 +55,9 @@ pub use iscsi::name::{
 };
 pub use iscsi::net::{ConnectError, ConnectErrorKind};
 pub use iscsi::session::{
-    Event as SessionEvent, LossReason, ManagementFunction, ManagementResponse, SessionSnapshot,
-    TaskManagementError, TaskManagementResponse, Timeouts,
+    ConnectionSnapshot, ConnectionState, Event as SessionEvent, LossReason, ManagementFunction,
+    ManagementResponse, SessionSnapshot, SessionStats, TaskManagementError, TaskManagementResponse,
+    Timeouts,
 };
 pub use iscsi::text::{ConnectionParams, NegotiatedKey, OfferError, SessionParams};
 pub use mpio::{

@@ -164,6 +164,7 @@ fn session_text(session: &SessionRow) -> String {
     }
     text = crate::render::plain(&text).replace('\n', " ");
     text.push('\n');
+    text.push_str(&connections_text(session));
     if session.keys.is_empty() {
         return text;
     }
@@ -178,6 +179,46 @@ fn session_text(session: &SessionRow) -> String {
     });
     text.push_str(&table(
         &["key", "requested", "answered", "in force"],
+        rows,
+        &[],
+    ));
+    text
+}
+
+/// The connections, the error recovery level, and what was recovered.
+fn connections_text(session: &SessionRow) -> String {
+    if session.connections.is_empty() {
+        return String::new();
+    }
+    let recovery = &session.recovery;
+    let mut text = format!(
+        "ErrorRecoveryLevel {}: {} connections and {} sessions lost, {} tasks reassigned, \
+         {} commands sent again, {} SNACKs, {} recoveries, {} digest errors\n",
+        session.error_recovery_level,
+        recovery.connections_lost,
+        recovery.sessions_lost,
+        recovery.reassigned,
+        recovery.retried,
+        recovery.snacks,
+        recovery.recovered,
+        recovery.digest_errors,
+    );
+    let rows = session.connections.iter().map(|connection| {
+        let lost = connection.lost.as_ref();
+        let state = lost.map_or_else(
+            || connection.state.clone(),
+            |reason| format!("{}: {reason}", connection.state),
+        );
+        vec![
+            connection.cid.to_string(),
+            connection.portal.clone(),
+            connection.commands.to_string(),
+            connection.in_flight.to_string(),
+            state,
+        ]
+    });
+    text.push_str(&table(
+        &["CID", "portal", "commands", "in flight", "state"],
         rows,
         &[],
     ));

@@ -11,13 +11,17 @@
 //! - every submitted command ends exactly once and gives its memory back, also when the caller
 //!   stopped waiting (then to nobody);
 //! - memory is given back only when no later byte from the wire can reach it;
-//! - CmdSN order is wire order, and no command is sent outside the window;
+//! - CmdSN order is wire order on every connection (but for commands that are sent again), and no
+//!   command is sent outside the window;
+//! - everything of a task travels on the connection it has allegiance to (RFC 7143 §4.2.5.1);
 //! - a command is executed at most once: from ErrorRecoveryLevel 1 on it is sent again, as it was,
 //!   when it certainly has not been executed; otherwise this layer never retries;
 //! - a reconnect keeps the ISID, so it reinstates the session and ends what the old one left.
 //!
-//! Scope today: one connection per session, ErrorRecoveryLevel 0 (RFC 7143 §7.2.1): any error of
-//! the connection ends the session, which is then reinstated.
+//! A session has a leading connection and, if wanted, further ones: `joining` opens them, `schedule`
+//! says which takes the next command, `parting` logs single ones out. What is done when one is lost
+//! depends on the ErrorRecoveryLevel (RFC 7143 §7.1.5): `recovery` saves the session at levels 1 and
+//! 2; otherwise it ends, and `reconnect` reinstates it.
 
 mod async_message;
 mod command;
