@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::failback::Failback;
+use crate::marginal::MarginalPaths;
 use crate::queueing::NoPathRetry;
 use crate::second_fence::SecondFence;
 use crate::select::{LoadBalancePolicy, Tuning};
@@ -43,6 +44,8 @@ pub struct Config {
     pub failed_retry: Duration,
     /// Longest such pause.
     pub failed_retry_max: Duration,
+    /// When a path that comes and goes is put into quarantine.
+    pub marginal_paths: MarginalPaths,
     /// Pieces of one long I/O under way at once.
     pub split_concurrency: usize,
     /// Attempts of one I/O, over all paths and causes.
@@ -67,6 +70,7 @@ impl Default for Config {
             probe_interval_max: Duration::from_secs(20),
             failed_retry: Duration::from_secs(1),
             failed_retry_max: Duration::from_secs(32),
+            marginal_paths: MarginalPaths::default(),
             split_concurrency: 8,
             max_attempts: 128,
         }

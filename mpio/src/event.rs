@@ -64,6 +64,18 @@ pub enum EventKind {
         /// Which.
         path: PathId,
     },
+    /// A path came and went too often, and carries I/O only if no other does.
+    PathMarginal {
+        /// Which.
+        path: PathId,
+        /// It is taken back after so long without a fault.
+        recovery: Duration,
+    },
+    /// A path in quarantine was clean for long enough.
+    PathRecovered {
+        /// Which.
+        path: PathId,
+    },
     /// A path is logged in, but the unit cannot be used through it.
     PathFailed {
         /// Which.
@@ -197,6 +209,11 @@ impl fmt::Display for EventKind {
             Self::PathAdded { path } => write!(f, "path {path} added"),
             Self::PathUp { path, .. } => write!(f, "path {path} is up"),
             Self::PathDown { path } => write!(f, "path {path} is down"),
+            Self::PathMarginal { path, recovery } => write!(
+                f,
+                "path {path} comes and goes; it is used only if no other is, until it was well for {recovery:.0?}"
+            ),
+            Self::PathRecovered { path } => write!(f, "path {path} was well for long enough"),
             Self::PathSuspect { path } => write!(f, "path {path} is being checked"),
             Self::PathFailed {
                 path,

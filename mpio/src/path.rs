@@ -127,6 +127,9 @@ pub enum PathState {
     Active,
     /// Something went wrong on it and it is being checked. Carries I/O only if no path is active.
     Suspect,
+    /// It answers, but came and went too often ([`crate::MarginalPaths`]). Carries I/O only if no
+    /// path is active.
+    Marginal,
     /// Logged in, but the unit cannot be used through it. Looked at again from time to time.
     Failed,
     /// Logged in, but the target gives no access through it now (asymmetric access: standby,
@@ -144,7 +147,7 @@ impl PathState {
     /// Whether I/O may use it.
     #[must_use]
     pub const fn is_usable(self) -> bool {
-        matches!(self, Self::Active | Self::Suspect)
+        matches!(self, Self::Active | Self::Suspect | Self::Marginal)
     }
 
     /// The word for people.
@@ -154,6 +157,7 @@ impl PathState {
             Self::Verifying => "verifying",
             Self::Active => "active",
             Self::Suspect => "suspect",
+            Self::Marginal => "marginal",
             Self::Failed => "failed",
             Self::Standby => "standby",
             Self::Mismatched => "mismatched",

@@ -15,8 +15,8 @@ use scsi::inquiry::{DeviceType, Inquiry, Tpgs};
 use scsi::mode::{self, ModeParameters};
 use scsi::vpd::{self, SupportedPages, UnitSerialNumber, identification, limits};
 use scsi::{
-    Cdb, Command, DataPhase, Incarnation, IoBuf, Nexus, Outcome, ParseError, ScsiAnswer, Status,
-    TaskAttribute,
+    Blocks, Cdb, Command, DataPhase, Incarnation, IoBuf, Lba, Nexus, Outcome, ParseError,
+    RwOptions, ScsiAnswer, Status, TaskAttribute,
 };
 
 use crate::alua::TargetPort;
@@ -112,8 +112,21 @@ impl<N: Nexus, C: Clock> Probe<'_, N, C> {
     /// TEST UNIT READY: does the path answer?
     pub(crate) async fn test_unit_ready(&self) -> Probed {
         let (outcome, _) = self.once(Cdb::test_unit_ready(), 0).await;
+        self.probed(&outcome)
+    }
+
+    /// READ of the first block: does the path carry data?
+    pub(crate) async fn sample(&self, block_bytes: u32) -> Probed {
+        let bytes = usize::try_from(block_bytes).unwrap_or(0);
+        let cdb = Cdb::read(Lba(0), Blocks(1), RwOptions::default());
+        let (outcome, _) = self.once(cdb, bytes).await;
+        self.probed(&outcome)
+    }
+
+    /// What an answer, or none, says of the path.
+    fn probed(&self, outcome: &Outcome) -> Probed {
         let unanswered = matches!(outcome, Outcome::Failed(_));
-        match classify(&outcome).verdict(self.asymmetric()) {
+        match classify(outcome).verdict(self.asymmetric()) {
             Verdict::LookAgain => Probed::Changed,
             Verdict::Leave(Trouble::Unusable) => Probed::Unusable,
             Verdict::Leave(Trouble::NoAccess) => Probed::NoAccess,

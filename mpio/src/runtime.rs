@@ -126,6 +126,7 @@ async fn keep<N: Nexus, C: Clock>(
         if let Some(report) = path.take_report() {
             supervisor.report(now, report);
         }
+        supervisor.tick(now);
         publish(&unit, &path, &supervisor, &mut finding, now);
         match supervisor.poll(now) {
             Action::Verify(life) => {
@@ -136,6 +137,12 @@ async fn keep<N: Nexus, C: Clock>(
                 let probe = Probe::of(&unit, &path, life);
                 let what = probe.test_unit_ready().await;
                 probe.pass_on(&unit, &path);
+                supervisor.probed(unit.clock.now(), life, what);
+            }
+            Action::Sample(life) => {
+                let what = probe(&unit, &path, life)
+                    .sample(unit.profile.block_bytes)
+                    .await;
                 supervisor.probed(unit.clock.now(), life, what);
             }
             Action::Wait(until) => {
@@ -317,7 +324,18 @@ fn publish<N: Nexus, C: Clock>(
     if was == state {
         return;
     }
-    let kind = transition(path.id, state, usable, finding, (was_up, came_up, off_for));
+    let kind = match (was, state) {
+        (PathState::Suspect, PathState::Marginal) => None,
+        (_, PathState::Marginal) => {
+            let recovery = supervisor.recovery(now).unwrap_or_default();
+            let path = path.id;
+            Some(EventKind::PathMarginal { path, recovery })
+        }
+        (PathState::Marginal, PathState::Active) => {
+            Some(EventKind::PathRecovered { path: path.id })
+        }
+        _ => transition(path.id, state, usable, finding, (was_up, came_up, off_for)),
+    };
     if let Some(kind) = kind {
         unit.events.publish(now, kind);
     }
@@ -356,6 +374,7 @@ fn transition(
             }
         }
         PathState::Suspect => EventKind::PathSuspect { path },
+        PathState::Marginal => return None,
         PathState::Failed => EventKind::PathFailed {
             path,
             problem: finding.problem.take(),

@@ -14,6 +14,8 @@
 //! `Standby` is beside `Failed`: the target refuses access through the port (asymmetric access),
 //! and the path is verified again when the target changes its mind, or after a pause.
 //!
+//! `Marginal` is beside `Active`, for paths that come and go ([`crate::marginal`]).
+//!
 //! [`Supervisor`] is told what the nexus does, what the data path saw and what checks found; it
 //! says what to check next and when. A path that comes back, in a new incarnation or out of
 //! trouble, carries I/O only after its identity was verified in that incarnation.
@@ -23,6 +25,7 @@ use std::time::{Duration, Instant};
 use scsi::{Incarnation, NexusState};
 
 use crate::config::Config;
+use crate::marginal::{Fault, Record};
 use crate::path::{PathState, Report, Trouble};
 
 /// What to do for a path.
@@ -32,6 +35,8 @@ pub(crate) enum Action {
     Verify(Incarnation),
     /// See whether the path answers, in this life only; [`Supervisor::probed`].
     Probe(Incarnation),
+    /// Read from a path in quarantine, in this life only; [`Supervisor::probed`].
+    Sample(Incarnation),
     /// Nothing, until then or until something happens.
     Wait(Option<Instant>),
 }
@@ -85,6 +90,8 @@ pub(crate) struct Supervisor {
     pause: Duration,
     /// When the next check is due; `None`: at an event only.
     due: Option<Instant>,
+    /// Whether it comes and goes.
+    record: Record,
 }
 
 impl Supervisor {
@@ -103,6 +110,7 @@ impl Supervisor {
             interval: intervals.probe,
             pause: intervals.failed,
             due: None,
+            record: Record::new(config.marginal_paths),
         };
         it.nexus(now, nexus);
         it
@@ -139,6 +147,9 @@ impl Supervisor {
         if nexus == self.nexus {
             return;
         }
+        if self.is_lost(nexus) {
+            self.record.fault(now, Fault::Lost);
+        }
         self.nexus = nexus;
         match nexus {
             NexusState::Up(_) => self.look_again(now),
@@ -154,7 +165,8 @@ impl Supervisor {
             return;
         }
         match report.trouble {
-            Trouble::Suspect if self.state == PathState::Active => {
+            Trouble::Suspect if matches!(self.state, PathState::Active | PathState::Marginal) => {
+                self.record.fault(now, Fault::Silent);
                 self.state = PathState::Suspect;
                 self.due = Some(now);
             }
@@ -174,7 +186,8 @@ impl Supervisor {
         }
         match what {
             Verified::Same => {
-                self.state = PathState::Active;
+                self.record.restart(now);
+                self.state = self.healthy();
                 self.interval = self.intervals.probe;
                 self.pause = self.intervals.failed;
                 self.due = now.checked_add(self.interval);
@@ -202,17 +215,60 @@ impl Supervisor {
                 self.due = now.checked_add(self.interval);
             }
             (Probed::Answers, _) => {
-                self.state = PathState::Active;
+                self.state = self.healthy();
                 self.interval = self.intervals.probe;
-                self.due = now.checked_add(self.interval);
+                let pause = if self.state == PathState::Marginal {
+                    self.record.sample_interval().max(PAUSE_MIN)
+                } else {
+                    self.interval
+                };
+                self.due = now.checked_add(pause);
             }
             (Probed::Changed, _) => self.look_again(now),
-            (Probed::Silent, PathState::Active) => {
+            (Probed::Silent, PathState::Active | PathState::Marginal) => {
+                self.record.fault(now, Fault::Silent);
                 self.state = PathState::Suspect;
                 self.due = Some(now);
             }
             (Probed::NoAccess, _) => self.stand_by(now),
             (Probed::Silent | Probed::Unusable, _) => self.fail(now),
+        }
+    }
+
+    /// Time has passed: a path may have been well for long enough. To be called before
+    /// [`Self::poll`].
+    pub(crate) fn tick(&mut self, now: Instant) {
+        // Away is not well.
+        if self.state == PathState::Marginal && self.record.tick(now) {
+            self.state = PathState::Active;
+            self.interval = self.intervals.probe;
+            self.due = now.checked_add(self.interval);
+        }
+    }
+
+    /// How long a path in quarantine has to be well from `now` on.
+    pub(crate) fn recovery(&self, now: Instant) -> Option<Duration> {
+        let until = self.record.quarantined()?;
+        Some(until.saturating_duration_since(now))
+    }
+
+    /// The state of a path that answers.
+    fn healthy(&self) -> PathState {
+        match self.record.quarantined() {
+            Some(_) => PathState::Marginal,
+            None => PathState::Active,
+        }
+    }
+
+    /// Whether `next` means that a life is over that was there.
+    fn is_lost(&self, next: NexusState) -> bool {
+        let NexusState::Up(life) = self.nexus else {
+            return false;
+        };
+        match next {
+            NexusState::Up(next) => next != life,
+            NexusState::Closed => false,
+            NexusState::Down(_) | _ => true,
         }
     }
 
@@ -224,6 +280,7 @@ impl Supervisor {
         match self.due {
             Some(due) if due <= now => match self.state {
                 PathState::Active | PathState::Suspect => Action::Probe(life),
+                PathState::Marginal => Action::Sample(life),
                 PathState::Verifying
                 | PathState::Failed
                 | PathState::Standby
@@ -231,7 +288,7 @@ impl Supervisor {
                 | PathState::Down
                 | PathState::Closed => Action::Verify(life),
             },
-            due => Action::Wait(due),
+            due => Action::Wait(due.into_iter().chain(self.record.quarantined()).min()),
         }
     }
 

@@ -123,7 +123,8 @@ pub(crate) struct Table<N> {
     /// All paths.
     pub(crate) every: PathSet,
     /// Indices of the usable paths in the order they are to be tried: the active ones of the
-    /// group in use, then those of the other groups from the best on, then suspect ones alike.
+    /// group in use, then those of the other groups from the best on, then marginal and suspect ones
+    /// alike.
     pub(crate) ranks: Vec<Vec<usize>>,
 }
 
@@ -244,8 +245,10 @@ impl<N: Nexus> Entry<N> {
 /// See [`Table::ranks`].
 fn ranks<N: Nexus>(entries: &[Entry<N>], in_use: Option<u8>) -> Vec<Vec<usize>> {
     let rank = |entry: &Entry<N>| {
-        let (priority, suspect) = (entry.priority(), entry.state == PathState::Suspect);
-        (suspect, in_use != Some(priority), Reverse(priority))
+        let priority = entry.priority();
+        let suspect = entry.state == PathState::Suspect;
+        let badness = (suspect, entry.state == PathState::Marginal);
+        (badness, in_use != Some(priority), Reverse(priority))
     };
     let usable = entries.iter().enumerate();
     let usable = usable.filter(|(_, entry)| entry.state.is_usable());

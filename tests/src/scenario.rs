@@ -10,7 +10,7 @@ use auth::{Chap, ChapCredentials, MutualCredentials, Secret};
 use fastrand::Rng;
 use iscsi::login::AuthPolicy;
 use iscsi::session::{Backoff, Keepalive, Timeouts};
-use mpio::{LoadBalancePolicy, NoPathRetry, PathSettings, Tuning};
+use mpio::{LoadBalancePolicy, MarginalPaths, NoPathRetry, PathSettings, Tuning};
 use test_target::{Keys, Lun};
 
 use crate::access;
@@ -463,6 +463,15 @@ fn multipath(rng: &mut Rng, slowest: Duration) -> mpio::Config {
         failed_retry_max: Duration::from_secs(8),
         split_concurrency: rng.usize(1..=8),
         max_attempts: 128,
+        marginal_paths: marginal_paths(),
         ..mpio::Config::default()
     }
+}
+
+/// Quick to put into quarantine, and out of it well before a run ends.
+fn marginal_paths() -> MarginalPaths {
+    let mut it = MarginalPaths::default();
+    it.recovery = Duration::from_secs(3);
+    it.recovery_max = Duration::from_secs(12);
+    it
 }

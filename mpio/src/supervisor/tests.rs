@@ -150,3 +150,49 @@ fn a_pause_of_nothing_is_not_taken_literally() {
     it.verified(at(0), LIFE, Verified::Unclear);
     assert_eq!(it.poll(at(0)), Action::Wait(Some(at(10))));
 }
+
+fn flap(it: &mut Supervisor, ms: u64, life: u64) {
+    it.nexus(at(ms), NexusState::Down(Incarnation(life)));
+    let next = Incarnation(life + 1);
+    it.nexus(at(ms), NexusState::Up(next));
+    it.verified(at(ms), next, Verified::Same);
+}
+
+#[test]
+fn a_path_that_comes_and_goes_is_used_last_until_it_was_well_for_long_enough() {
+    let mut it = active();
+    flap(&mut it, 1_000, 1);
+    flap(&mut it, 2_000, 2);
+    assert_eq!(it.state(), PathState::Active);
+    flap(&mut it, 3_000, 3);
+    let life = Incarnation(4);
+    assert_eq!(it.state(), PathState::Marginal);
+    assert_eq!(it.usable_in(), Some(life), "the last one must do");
+    // Read from once a second.
+    it.probed(at(8_000), life, Probed::Answers);
+    assert_eq!(it.poll(at(8_000)), Action::Wait(Some(at(9_000))));
+    assert_eq!(it.poll(at(9_000)), Action::Sample(life));
+    // Silence while it is watched, and the time runs anew.
+    it.probed(at(9_000), life, Probed::Silent);
+    assert_eq!(it.state(), PathState::Suspect);
+    it.probed(at(9_000), life, Probed::Answers);
+    assert_eq!(it.state(), PathState::Marginal);
+    it.tick(at(38_999));
+    assert_eq!(it.state(), PathState::Marginal);
+    it.tick(at(39_000));
+    assert_eq!(it.state(), PathState::Active);
+    assert_eq!(it.poll(at(44_000)), Action::Probe(life));
+}
+
+#[test]
+fn a_path_in_quarantine_that_is_away_does_not_get_well_meanwhile() {
+    let mut it = active();
+    for (ms, life) in [(0, 1), (0, 2), (0, 3)] {
+        flap(&mut it, ms, life);
+    }
+    it.nexus(at(10), NexusState::Down(Incarnation(4)));
+    it.tick(at(600_000));
+    flap(&mut it, 600_000, 4);
+    assert_eq!(it.state(), PathState::Marginal);
+    assert_eq!(it.recovery(at(600_000)), Some(Duration::from_secs(30)));
+}

@@ -37,6 +37,7 @@ const LAYERS: &[Layers] = &[
                 "clock",
                 "history",
                 "identity",
+                "marginal",
                 "second_fence",
                 "signal",
                 "stats",

@@ -237,3 +237,44 @@ fn a_unit_that_grows_while_in_use_is_used_as_far_as_it_was_and_one_that_shrinks_
     assert_eq!(bench.state(&unit, 0), PathState::Mismatched);
     assert_eq!(bench.log(), [once(0, 3)]);
 }
+
+#[test]
+fn a_flapping_path_carries_nothing_while_another_is_well_and_everything_when_none_is() {
+    let bench = Bench::new(2);
+    let unit = bench.failover();
+    let mut events = unit.events();
+    for _ in 0..3 {
+        bench.paths[0].cut();
+        bench.pass(ms(100));
+        bench.paths[0].log_in();
+        bench.pass(ms(100));
+    }
+    assert_eq!(bench.state(&unit, 0), PathState::Marginal);
+    let kinds: Vec<_> = std::iter::from_fn(|| events.try_recv())
+        .map(|e| e.kind)
+        .collect();
+    let quarantined = EventKind::PathMarginal {
+        path: PathId(0),
+        recovery: Duration::from_secs(30),
+    };
+    assert!(kinds.contains(&quarantined), "{kinds:?}");
+    bench.write(&unit, 0, 1).unwrap();
+    assert_eq!(unit.topology().paths[1].stats.writes, 1);
+    // The last one left is used, and there is no outage.
+    bench.paths[1].cut();
+    bench.pass(ms(10));
+    bench.write(&unit, 0, 2).unwrap();
+    assert_eq!(unit.topology().paths[0].stats.writes, 1);
+    bench.paths[1].log_in();
+    bench.pass(Duration::from_secs(35));
+    assert_eq!(bench.state(&unit, 0), PathState::Active);
+    let kinds: Vec<_> = std::iter::from_fn(|| events.try_recv())
+        .map(|e| e.kind)
+        .collect();
+    assert!(!kinds.contains(&EventKind::NoPathLeft), "{kinds:?}");
+    let path = PathId(0);
+    assert!(
+        kinds.contains(&EventKind::PathRecovered { path }),
+        "{kinds:?}"
+    );
+}
