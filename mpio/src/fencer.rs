@@ -4,16 +4,16 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use scsi::alua::{SetState, SettableState, set_target_port_groups};
-use scsi::{
-    Bytes, Cdb, Command, DataPhase, FenceError, Incarnation, Nexus, NexusState, Outcome, Status,
-    TaskAttribute,
-};
+use scsi::alua::SettableState;
+use scsi::reservation::ReservationType;
+use scsi::{FenceError, Incarnation, Nexus, NexusState};
 
+use crate::access;
 use crate::clock::Clock;
 use crate::event::EventKind;
 use crate::fence::Job;
-use crate::path::{Path, PathId};
+use crate::path::{Path, PathId, Report, Trouble};
+use crate::reservation;
 use crate::second_fence::{FenceFailure, FenceQuality, SecondFence};
 use crate::signal::race;
 use crate::stats::{count, micros};
@@ -171,12 +171,17 @@ async fn second_level<N: Nexus, C: Clock>(
             path.nexus.reset_logical_unit(life, budget).await?;
             Ok(FenceQuality::TasksEnded)
         }
-        // The keys are those that this host has registered through the unit, and it has none.
-        SecondFence::PrAbort => Err(FenceFailure::NotRegistered),
+        SecondFence::PrAbort => pr_abort(unit).await,
         SecondFence::Stpg => {
-            let (path, life, group) = other_path(unit, dead).ok_or(FenceFailure::NoOtherPath)?;
+            let (_, _, group) = other_path(unit, dead).ok_or(FenceFailure::NoOtherPath)?;
             let group = group.ok_or(FenceFailure::NoPortGroups)?;
-            make_active(unit, &path, life, group).await
+            access::set(unit, group, SettableState::ActiveOptimized)
+                .await
+                .map(|()| FenceQuality::Drained)
+                .map_err(|error| FenceFailure::Refused {
+                    command: "SET TARGET PORT GROUPS",
+                    problem: error.to_string(),
+                })
         }
     }
 }
@@ -196,62 +201,30 @@ fn other_path<N: Nexus, C: Clock>(
     })
 }
 
-/// SET TARGET PORT GROUPS: this group active/optimized, the others as the array likes.
-async fn make_active<N: Nexus, C: Clock>(
-    unit: &Unit<N, C>,
-    path: &Path<N>,
-    life: Incarnation,
-    group: u16,
-) -> Result<FenceQuality, FenceFailure> {
-    let list = set_target_port_groups(&[SetState::Group {
-        id: group,
-        state: SettableState::ActiveOptimized,
-    }]);
-    let bytes = u32::try_from(list.len()).unwrap_or(u32::MAX);
-    let cdb = Cdb::set_target_port_groups(bytes);
-    let done = command(unit, path, life, cdb, list).await;
-    done.map(|()| FenceQuality::Drained)
-        .map_err(|problem| FenceFailure::Refused {
-            command: "SET TARGET PORT GROUPS",
-            problem,
-        })
-}
-
-/// Carries a command through once, or says in words what came of it.
-async fn command<N: Nexus, C: Clock>(
-    unit: &Unit<N, C>,
-    path: &Path<N>,
-    life: Incarnation,
-    cdb: Cdb,
-    data: Bytes,
-) -> Result<(), String> {
-    // A fresh session meets unit attentions first, one per condition.
-    let mut problem = String::new();
-    for _ in 0..ATTENTIONS {
-        let command = Command {
-            cdb: cdb.clone(),
-            data: DataPhase::Write(data.clone()),
-            attribute: TaskAttribute::Simple,
-            priority: 0,
-            timeout: unit.config.command_timeout,
-            only_in: Some(life),
-        };
-        match path.nexus.execute(command).await.outcome {
-            Outcome::Answered(answer) if answer.status == Status::GOOD => return Ok(()),
-            Outcome::Answered(answer) => {
-                let sense = answer.sense_data();
-                problem = match &sense {
-                    Some(sense) => format!("{}, {sense}", answer.status),
-                    None => answer.status.to_string(),
-                };
-                if sense.is_none_or(|sense| sense.key != scsi::SenseKey::UNIT_ATTENTION) {
-                    break;
-                }
-            }
-            Outcome::Failed(error) => return Err(error.to_string()),
+/// PREEMPT AND ABORT of our own key, which all paths share: what the dead path left behind is
+/// aborted, and so is what the others have under way. They register again when they are looked at.
+async fn pr_abort<N: Nexus, C: Clock>(unit: &Unit<N, C>) -> Result<FenceQuality, FenceFailure> {
+    let refused = |problem: &dyn std::fmt::Display| FenceFailure::Refused {
+        command: "PREEMPT AND ABORT",
+        problem: problem.to_string(),
+    };
+    let key = unit.registered.key().ok_or(FenceFailure::NotRegistered)?;
+    let held = reservation::reservation(unit).await;
+    let held = held.map_err(|error| refused(&error))?.held;
+    // Without a reservation the type means nothing.
+    let kind = held.map_or(ReservationType::WriteExclusiveRegistrantsOnly, |it| it.kind);
+    let done = reservation::preempt(unit, key, kind, true).await;
+    for entry in &unit.table.load().entries {
+        if let Some(incarnation) = entry.path.gate() {
+            let trouble = Trouble::Changed;
+            entry.path.report(Report {
+                incarnation,
+                trouble,
+            });
         }
     }
-    Err(problem)
+    done.map(|()| FenceQuality::TasksEnded)
+        .map_err(|error| refused(&error))
 }
 
 async fn pass<N: Nexus, C: Clock>(unit: &Unit<N, C>, time: Duration) {
@@ -261,6 +234,3 @@ async fn pass<N: Nexus, C: Clock>(unit: &Unit<N, C>, time: Duration) {
         unit.clock.sleep_until(until).await;
     }
 }
-
-/// Unit attentions taken in a row.
-const ATTENTIONS: u32 = 8;

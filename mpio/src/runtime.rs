@@ -140,9 +140,9 @@ async fn keep<N: Nexus, C: Clock>(
                 supervisor.probed(unit.clock.now(), life, what);
             }
             Action::Sample(life) => {
-                let what = probe(&unit, &path, life)
-                    .sample(unit.profile.block_bytes)
-                    .await;
+                let probe = Probe::of(&unit, &path, life);
+                let what = probe.sample(unit.profile.block_bytes).await;
+                probe.pass_on(&unit, &path);
                 supervisor.probed(unit.clock.now(), life, what);
             }
             Action::Wait(until) => {

@@ -26,8 +26,8 @@ pub enum SecondFence {
     /// use the unit. [`FenceQuality::TasksEnded`].
     LuReset,
     /// PREEMPT AND ABORT of the dead path's registration through another path (SPC-4 §5.13.11.2).
-    /// Needs persistent reservations with a key of its own for each path.
-    /// [`FenceQuality::TasksEnded`].
+    /// Needs a registration through this unit. All paths share its key, so what they have under
+    /// way is aborted as well, and they register again. [`FenceQuality::TasksEnded`].
     PrAbort,
     /// SET TARGET PORT GROUPS makes another path's group active/optimized (SPC-4 §6.45), whereupon
     /// arrays drain the group that was. How well is theirs to say: the standard does not.
