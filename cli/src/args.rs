@@ -1,5 +1,6 @@
 //! The command line. Verbs, options and exit statuses are a contract with scripts.
 
+pub(crate) mod paths;
 pub(crate) mod pr;
 
 use std::ffi::OsStr;
@@ -93,6 +94,16 @@ Examples:
   iscsi cp backup.img iscsi://a/iqn.2026-11.org.example:disk/0,iscsi://b/iqn.2026-11.org.example:disk/0 --verify"
     )]
     Cp(CpArgs),
+    /// Show a logical unit's groups and paths, what each is doing and has done.
+    #[command(
+        after_help = "The tree is that of multipath -ll: the unit, its groups of paths by priority, a line for each path \
+with the states of the path, of its last check and of its session.
+
+Examples:
+  iscsi paths iscsi://192.0.2.1/iqn.2026-11.org.example:disk/0 --all-paths
+  iscsi paths iscsi://192.0.2.1/iqn.2026-11.org.example:disk/0 --all-paths --watch=1s --json"
+    )]
+    Paths(paths::PathsArgs),
     /// Persistent reservations, over all paths at once.
     #[command(
         after_help = "Registrations belong to the session identifiers, which are kept from run to run.
@@ -481,6 +492,8 @@ mod tests {
             format!("cp x {url},{url} --verify"),
             format!("bench {url} --rw randwrite --bs 4k --qd 32 --time 5"),
             "demo".to_owned(),
+            format!("paths {url} {url} --watch"),
+            format!("paths --watch=500ms {url} --json"),
             format!("bench {url} --policy least-queue-depth"),
             format!("bench {url} --policy RRWS"),
             format!("info {url} --no-path-retry queue --fence timer=20s --fence-settle 1s"),

@@ -62,6 +62,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             Verb::Read(args) => verb::read::run(&context, &args).await,
             Verb::Write(args) => verb::write::run(&context, &args).await,
             Verb::Cp(args) => verb::cp::run(&context, &args).await,
+            Verb::Paths(args) => verb::paths::run(&context, &args).await,
             Verb::Pr(args) => verb::pr::run(&context, &args).await,
             Verb::Reset(args) => verb::reset::run(&context, args).await,
             Verb::Bench(args) => verb::bench::run(&context, &args).await,

@@ -95,6 +95,28 @@ fn ls_shows_every_unit() {
 }
 
 #[test]
+fn paths_are_shown_as_a_tree_and_live() {
+    let target = Embedded::start(Config::default(), 2);
+    let cli = Cli::new();
+    let done = cli.run(["paths", &target.url(0), &target.url(1)]);
+    let text = done.text(0);
+    let lines: Vec<&str> = text.lines().collect();
+    assert!(lines[0].contains("features='no_path_retry 60s"), "{text}");
+    assert!(lines[0].ends_with("wp=rw"), "{text}");
+    assert!(lines[1].contains("status=active"), "{text}");
+    assert!(lines[2].contains("0:127.0.0.1:"), "{text}");
+    assert!(lines[3].contains("1:127.0.0.1:"), "{text}");
+    assert_eq!(text.matches("active ready running").count(), 2, "{text}");
+    let json = cli
+        .run(["paths", &target.url(0), &target.url(1), "--json"])
+        .json();
+    let paths = &json["groups"][0]["paths"];
+    assert_eq!(paths[0]["state"], "active");
+    assert_eq!(paths[1]["in_flight"], 0);
+    target.assert_logged_out();
+}
+
+#[test]
 fn the_next_run_is_the_same_initiator_port() {
     let target = Embedded::start(Config::default(), 2);
     let cli = Cli::new();

@@ -61,10 +61,10 @@ pub use iscsi::session::{
 };
 pub use iscsi::text::{ConnectionParams, NegotiatedKey, OfferError, SessionParams};
 pub use mpio::{
-    AssembleError, EventKind as PathEvent, Failback, FenceFailure, FenceQuality, Geometry, IoError,
-    IoErrorKind, KeyCount, LoadBalancePolicy, LuIdentity, NoPathRetry, OutcomeCertainty,
-    PathAccess, PathGroup, PathId, PathSettings, PathSnapshot, PathState, PathStats,
-    ReservationError, SecondFence, SwitchReason, Topology, Tuning, UnknownFailback,
+    AssembleError, ErrorClass, EventKind as PathEvent, Failback, FenceFailure, FenceQuality,
+    Geometry, IoError, IoErrorKind, KeyCount, LoadBalancePolicy, LuIdentity, NoPathRetry,
+    OutcomeCertainty, PathAccess, PathGroup, PathId, PathSettings, PathSnapshot, PathState,
+    PathStats, ReservationError, SecondFence, SwitchReason, Topology, Tuning, UnknownFailback,
 };
 pub use query::QueryError;
 pub use runtime::Runtime;

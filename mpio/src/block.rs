@@ -21,7 +21,7 @@ use crate::fence::{Cause, HoldId, Standing};
 use crate::path::{Path, PathId, Report};
 use crate::retry::{Attempt, Replay, Step};
 use crate::select::Io;
-use crate::stats::count;
+use crate::stats::{ErrorClass, count};
 use crate::unit::{Pick, Unit};
 
 /// A command, as multipath sees it. Small, because it lives in the future of every I/O.
@@ -423,6 +423,9 @@ impl<'a, N: Nexus, C: Clock> Underway<'a, N, C> {
             Outcome::Answered(answer) if answer.status == Status::GOOD => return self.good(took),
             Outcome::Answered(_) => count(&counters.device_errors),
             Outcome::Failed(_) => count(&counters.transport_errors),
+        }
+        if let Some(class) = ErrorClass::of(outcome) {
+            counters.error(class);
         }
         counters.ended(self.is_read, took);
     }

@@ -75,5 +75,5 @@ pub use reservation::{KeyCount, ReservationError};
 pub use runtime::Maintenance;
 pub use second_fence::{FenceFailure, FenceQuality, SecondFence};
 pub use select::{LoadBalancePolicy, PathView, Tuning, Turn, UnknownPolicy, select};
-pub use stats::{LATENCY_BUCKETS, PathStats};
+pub use stats::{ErrorClass, LATENCY_BUCKETS, PathStats};
 pub use topology::{PathGroup, PathSnapshot, Topology};

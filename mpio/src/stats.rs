@@ -5,9 +5,107 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use scsi::{DeliveryErrorKind, Outcome, SenseKey, Status};
+
 /// Buckets of the latency histogram: bucket `n` counts I/Os of less than 2^n microseconds that
 /// are not in an earlier one; the last one takes the rest.
 pub const LATENCY_BUCKETS: usize = 28;
+
+/// Why a command on a path did not end well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorClass {
+    /// BUSY or TASK SET FULL.
+    Busy,
+    /// RESERVATION CONFLICT.
+    Reservation,
+    /// NOT READY.
+    NotReady,
+    /// MEDIUM ERROR.
+    Medium,
+    /// HARDWARE ERROR.
+    Hardware,
+    /// ILLEGAL REQUEST.
+    IllegalRequest,
+    /// UNIT ATTENTION.
+    UnitAttention,
+    /// ABORTED COMMAND or TASK ABORTED.
+    Aborted,
+    /// Another answer that was not GOOD.
+    OtherAnswer,
+    /// No answer in time.
+    TimedOut,
+    /// The connection was lost under it, or was not there.
+    ConnectionLost,
+    /// No answer for another reason.
+    OtherSilence,
+}
+
+impl ErrorClass {
+    /// All of them, in the order of [`PathStats::errors`].
+    pub const ALL: [Self; 12] = [
+        Self::Busy,
+        Self::Reservation,
+        Self::NotReady,
+        Self::Medium,
+        Self::Hardware,
+        Self::IllegalRequest,
+        Self::UnitAttention,
+        Self::Aborted,
+        Self::OtherAnswer,
+        Self::TimedOut,
+        Self::ConnectionLost,
+        Self::OtherSilence,
+    ];
+
+    /// The words for people.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Busy => "busy",
+            Self::Reservation => "reservation conflict",
+            Self::NotReady => "not ready",
+            Self::Medium => "medium error",
+            Self::Hardware => "hardware error",
+            Self::IllegalRequest => "illegal request",
+            Self::UnitAttention => "unit attention",
+            Self::Aborted => "aborted",
+            Self::OtherAnswer => "other answer",
+            Self::TimedOut => "timed out",
+            Self::ConnectionLost => "connection lost",
+            Self::OtherSilence => "no answer",
+        }
+    }
+
+    /// Of an outcome; `None`: it ended well.
+    pub(crate) fn of(outcome: &Outcome) -> Option<Self> {
+        Some(match outcome {
+            Outcome::Answered(answer) => match answer.status {
+                Status::GOOD | Status::CONDITION_MET => return None,
+                Status::BUSY | Status::TASK_SET_FULL => Self::Busy,
+                Status::RESERVATION_CONFLICT => Self::Reservation,
+                Status::TASK_ABORTED => Self::Aborted,
+                _ => match answer.sense_data().map(|sense| sense.key) {
+                    Some(SenseKey::NOT_READY) => Self::NotReady,
+                    Some(SenseKey::MEDIUM_ERROR) => Self::Medium,
+                    Some(SenseKey::HARDWARE_ERROR) => Self::Hardware,
+                    Some(SenseKey::ILLEGAL_REQUEST) => Self::IllegalRequest,
+                    Some(SenseKey::UNIT_ATTENTION) => Self::UnitAttention,
+                    Some(SenseKey::ABORTED_COMMAND) => Self::Aborted,
+                    _ => Self::OtherAnswer,
+                },
+            },
+            Outcome::Failed(error) => match error.kind {
+                DeliveryErrorKind::TimedOut => Self::TimedOut,
+                DeliveryErrorKind::Aborted => Self::Aborted,
+                DeliveryErrorKind::ConnectionLost
+                | DeliveryErrorKind::Down
+                | DeliveryErrorKind::Closed => Self::ConnectionLost,
+                _ => Self::OtherSilence,
+            },
+        })
+    }
+}
 
 /// What happened on one path since it was added.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +123,8 @@ pub struct PathStats {
     pub device_errors: u64,
     /// Commands that got no answer.
     pub transport_errors: u64,
+    /// Both by class, in the order of [`ErrorClass::ALL`].
+    pub errors: [u64; ErrorClass::ALL.len()],
     /// I/Os that left this path for another.
     pub failovers: u64,
     /// Commands repeated on this path.
@@ -50,6 +150,7 @@ pub(crate) struct Counters {
     pub(crate) bytes: AtomicU64,
     pub(crate) device_errors: AtomicU64,
     pub(crate) transport_errors: AtomicU64,
+    errors: [AtomicU64; ErrorClass::ALL.len()],
     pub(crate) failovers: AtomicU64,
     pub(crate) retries: AtomicU64,
     pub(crate) fences: AtomicU64,
@@ -71,7 +172,42 @@ pub(crate) fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
+impl PathStats {
+    /// Commands that ended with an error of this class.
+    #[must_use]
+    pub fn errors_of(&self, class: ErrorClass) -> u64 {
+        self.errors.get(class as usize).copied().unwrap_or(0)
+    }
+
+    /// The latency that `percent` of 100 commands did not exceed, to within a factor of two;
+    /// `None` when there were no commands.
+    #[must_use]
+    pub fn latency_percentile(&self, percent: u8) -> Option<Duration> {
+        let all: u64 = self.latency_histogram.iter().sum();
+        if all == 0 {
+            return None;
+        }
+        let wanted = all.saturating_mul(percent.min(100).into()).div_ceil(100);
+        let mut seen = 0_u64;
+        for (bucket, count) in (0_u32..).zip(&self.latency_histogram) {
+            seen = seen.saturating_add(*count);
+            if seen >= wanted {
+                let upper = Duration::from_micros(1_u64.checked_shl(bucket).unwrap_or(u64::MAX));
+                return Some(upper.min(self.latency_max));
+            }
+        }
+        Some(self.latency_max)
+    }
+}
+
 impl Counters {
+    /// Counts a command that did not end well.
+    pub(crate) fn error(&self, class: ErrorClass) {
+        if let Some(counter) = self.errors.get(class as usize) {
+            count(counter);
+        }
+    }
+
     /// Takes one command, and how long it took.
     pub(crate) fn ended(&self, is_read: bool, time: Duration) {
         let us = micros(time);
@@ -90,6 +226,10 @@ impl Counters {
     /// A copy for people; not one moment's, each number for itself.
     pub(crate) fn snapshot(&self) -> PathStats {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let mut errors = [0; ErrorClass::ALL.len()];
+        for (to, from) in errors.iter_mut().zip(&self.errors) {
+            *to = get(from);
+        }
         let mut latency_histogram = [0; LATENCY_BUCKETS];
         let (mut reads, mut writes) = (0, 0);
         for (to, (read, write)) in latency_histogram
@@ -108,6 +248,7 @@ impl Counters {
             bytes: get(&self.bytes),
             device_errors: get(&self.device_errors),
             transport_errors: get(&self.transport_errors),
+            errors,
             failovers: get(&self.failovers),
             retries: get(&self.retries),
             fences: get(&self.fences),
@@ -122,6 +263,31 @@ impl Counters {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn percentiles_are_within_a_factor_of_two_and_never_above_the_longest() {
+        let counters = Counters::default();
+        assert_eq!(counters.snapshot().latency_percentile(50), None);
+        for _ in 0..99 {
+            counters.ended(true, Duration::from_micros(100));
+        }
+        counters.ended(true, Duration::from_millis(3));
+        let stats = counters.snapshot();
+        let us = |percent| stats.latency_percentile(percent).unwrap().as_micros();
+        assert_eq!((us(50), us(99), us(100)), (128, 128, 3_000));
+    }
+
+    #[test]
+    fn the_place_of_a_class_is_its_number() {
+        for (index, class) in ErrorClass::ALL.into_iter().enumerate() {
+            assert_eq!(class as usize, index);
+        }
+        let counters = Counters::default();
+        counters.error(ErrorClass::TimedOut);
+        let stats = counters.snapshot();
+        assert_eq!(stats.errors_of(ErrorClass::TimedOut), 1);
+        assert_eq!(stats.errors_of(ErrorClass::Busy), 0);
+    }
 
     #[test]
     fn latencies_fall_into_their_bucket() {

@@ -6,6 +6,7 @@ pub(crate) mod demo;
 pub(crate) mod discover;
 pub(crate) mod info;
 pub(crate) mod ls;
+pub(crate) mod paths;
 pub(crate) mod pr;
 pub(crate) mod read;
 pub(crate) mod reset;
