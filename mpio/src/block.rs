@@ -367,14 +367,21 @@ impl<'a, N: Nexus, C: Clock> Underway<'a, N, C> {
 
     /// It has ended with status GOOD.
     fn answered_well(mut self, took: Duration) {
-        self.range = None;
         self.good(took);
+        self.range = None;
     }
 
     fn good(&self, took: Duration) {
         let counters = &self.path.counters;
         counters.ended(self.is_read, took);
         counters.bytes.fetch_add(self.bytes, Ordering::Relaxed);
+        if self.range.is_some() {
+            let clock = &self.unit.clock;
+            self.unit.cache.wrote(|| {
+                let now = clock.now();
+                now.checked_sub(took).unwrap_or(now)
+            });
+        }
         let selector = &self.unit.selector;
         if self.is_data && selector.learns() {
             let now = self.unit.clock.now();

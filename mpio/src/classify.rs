@@ -59,8 +59,11 @@ pub(crate) enum After {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Attention {
-    /// 29h: power on, reset, or loss of the I_T nexus. Caches may be empty and SCSI-2
-    /// reservations gone; persistent ones are to be looked at again.
+    /// 29h/00h, 01h and 04h: power on, or a reset that may be one. Volatile caches may be empty
+    /// and SCSI-2 reservations gone; persistent ones are to be looked at again. Many targets say
+    /// this to every new session.
+    PowerOn,
+    /// Other codes of 29h: a reset, or loss of the I_T nexus, that a cache survives.
     Reset,
     /// 2Ah/01h: mode parameters; the unit may be write-protected now.
     ModeParameters,
@@ -85,6 +88,7 @@ impl Attention {
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
+            Self::PowerOn => "power on or reset",
             Self::Reset => "reset",
             Self::ModeParameters => "mode parameters changed",
             Self::Reservations => "reservations changed",
@@ -262,6 +266,9 @@ static TABLE: &[Row] = &[
     refused(key(0x5), Verdict::Up, Kind::IllegalRequest),
 
     // 6h UNIT ATTENTION: the command was not executed.
+    refused(sense(0x6, 0x29, 0x00), ATTENTION, Kind::UnitAttention).attention(Attention::PowerOn),
+    refused(sense(0x6, 0x29, 0x01), ATTENTION, Kind::UnitAttention).attention(Attention::PowerOn),
+    refused(sense(0x6, 0x29, 0x04), ATTENTION, Kind::UnitAttention).attention(Attention::PowerOn),
     refused(When::Sense(0x6, Some(0x29), None), ATTENTION, Kind::UnitAttention).attention(Attention::Reset),
     refused(sense(0x6, 0x2a, 0x01), Verdict::LookAgain, Kind::UnitAttention).attention(Attention::ModeParameters),
     refused(sense(0x6, 0x2a, 0x03), ATTENTION, Kind::UnitAttention).attention(Attention::Reservations),

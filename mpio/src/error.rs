@@ -96,6 +96,10 @@ pub enum IoErrorKind {
     /// An earlier, acknowledged write failed after all (deferred sense, SPC-4 §4.5.7).
     #[error("an earlier write failed after it was acknowledged")]
     DeferredError,
+    /// The device was powered on or reset, and acknowledged writes that no flush had covered may
+    /// have been lost with its volatile cache.
+    #[error("the device restarted; acknowledged writes that were not flushed may be lost")]
+    CacheLost,
     /// The transport cannot carry the command.
     #[error("the transport cannot carry the command")]
     Unsupported,

@@ -140,6 +140,24 @@ pub enum EventKind {
         /// How long the first of the writes is held by now.
         held: Duration,
     },
+    /// The unit has another size now.
+    CapacityChanged {
+        /// Blocks before.
+        from: u64,
+        /// Blocks now.
+        to: u64,
+    },
+    /// Writes are refused from now on, because a path shows the unit write-protected.
+    ReadOnly {
+        /// Which path.
+        path: PathId,
+    },
+    /// The device says that it was powered on or reset, and it had acknowledged writes in a
+    /// volatile cache. Unless another path knows better, the next flush fails.
+    WritesAtRisk {
+        /// The path that was told.
+        path: PathId,
+    },
     /// Every path says that there is no such logical unit; I/O fails until one says otherwise.
     UnitGone,
     /// No path is usable; I/O waits.
@@ -262,6 +280,14 @@ impl fmt::Display for EventKind {
             Self::FenceFailed { path, error, .. } => {
                 write!(f, "path {path} could not be fenced: {error}")
             }
+            Self::CapacityChanged { from, to } => {
+                write!(f, "the unit has {to} blocks now, {from} before")
+            }
+            Self::ReadOnly { path } => write!(f, "the unit is read-only, says path {path}"),
+            Self::WritesAtRisk { path } => write!(
+                f,
+                "path {path}: the device restarted, and its cache held acknowledged writes"
+            ),
             Self::UnitGone => f.write_str("the logical unit is gone, say all paths; I/O fails"),
             Self::NoPathLeft => f.write_str("no path is usable; I/O waits"),
             Self::QueueingEnded { after } => {

@@ -269,6 +269,8 @@ pub(crate) struct Profile {
     /// In blocks.
     pub(crate) optimal_transfer: Option<u32>,
     pub(crate) read_only: bool,
+    /// Writes may be acknowledged while they are only in a volatile cache.
+    pub(crate) write_cache: bool,
     /// Whether it has target port groups.
     pub(crate) tpgs: Tpgs,
     /// The port it was seen through; differs from path to path.
@@ -288,6 +290,11 @@ impl Profile {
             });
         }
         self.identity.same_as(&other.identity)?;
+        self.same_blocks(other)
+    }
+
+    /// Whether blocks are the same, as far as both can be seen.
+    pub(crate) fn same_blocks(&self, other: &Self) -> Result<(), Difference> {
         if !self.accessible || !other.accessible {
             return Ok(());
         }
@@ -331,6 +338,7 @@ pub(crate) mod tests {
             max_transfer: None,
             optimal_transfer: None,
             read_only: false,
+            write_cache: false,
             tpgs: Tpgs::None,
             port: TargetPort::default(),
             accessible: true,

@@ -1,8 +1,10 @@
 //! The public face: a logical unit that outlives its paths.
 
+mod flush;
 mod open;
 mod policy;
 mod reservation;
+mod size;
 
 use std::fmt;
 use std::future::{Future, poll_fn};
@@ -16,7 +18,6 @@ use scsi::{
 
 use crate::access;
 use crate::block::{self, Request};
-use crate::classify::is_unknown_command;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::error::{AssembleError, IoError, IoErrorKind, ProbeError};
@@ -170,6 +171,7 @@ impl<N: Nexus, C: Clock> LogicalUnit<N, C> {
             };
             let life = look.life.filter(|_| state == PathState::Active);
             if let Some(life) = life {
+                path.lives(life, now);
                 path.open(life);
             }
             if let Ok(profile) = &look.profile {
@@ -194,7 +196,10 @@ impl<N: Nexus, C: Clock> LogicalUnit<N, C> {
     pub fn geometry(&self) -> Geometry {
         let unit = self.unit();
         let max_transfer_bytes = unit.max_transfer_bytes();
-        Geometry::of(&unit.profile, max_transfer_bytes, unit.read_only())
+        Geometry {
+            blocks: unit.blocks(),
+            ..Geometry::of(&unit.profile, max_transfer_bytes, unit.read_only())
+        }
     }
 
     /// Who it is.
@@ -237,21 +242,6 @@ impl<N: Nexus, C: Clock> LogicalUnit<N, C> {
         match self.piece_bytes() {
             piece if data.len() <= piece => self.write_piece(lba, data).await,
             piece => Box::pin(self.write_pieces(lba, data, piece)).await,
-        }
-    }
-
-    /// Makes everything written durable (SYNCHRONIZE CACHE of the whole unit). A device that does
-    /// not know the command has no cache that could be flushed; that counts as done.
-    ///
-    /// # Errors
-    /// See [`IoErrorKind`]; [`IoErrorKind::DeferredError`] also when a path check was told that an
-    /// acknowledged write has failed since.
-    pub async fn flush(&self) -> Result<(), IoError> {
-        let unit = self.unit();
-        let _begun = unit.begin()?;
-        match block::run(unit, Request::Flush, DataPhase::None).await.0 {
-            Err(error) if !is_unknown_command(&error.sense) => Err(error),
-            Ok(_) | Err(_) => unit.deferred_error(),
         }
     }
 
@@ -359,7 +349,7 @@ impl<N: Nexus, C: Clock> LogicalUnit<N, C> {
             return Err(IoError::local(IoErrorKind::Misaligned));
         };
         match lba.checked_add(blocks) {
-            Some(end) if end <= unit.profile.blocks => Ok(lba),
+            Some(end) if end <= unit.blocks() => Ok(lba),
             _ => Err(IoError::at(IoErrorKind::OutOfRange, lba)),
         }
     }

@@ -8,6 +8,7 @@
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use scsi::{Incarnation, Nexus};
 
@@ -219,6 +220,8 @@ pub(crate) struct Path<N> {
     gate: AtomicU64,
     /// Commands under way and their bytes in one word, see [`load_of`].
     load: AtomicU64,
+    /// The newest life that was used, and since when.
+    born: Mutex<Option<(Incarnation, Instant)>>,
     reports: Mutex<Option<Report>>,
     /// Raised with each report.
     pub(crate) attention: Signal,
@@ -242,6 +245,7 @@ impl<N: Nexus> Path<N> {
             port: Mutex::default(),
             gate: AtomicU64::new(0),
             load: AtomicU64::new(0),
+            born: Mutex::new(None),
             reports: Mutex::new(None),
             attention: Signal::default(),
         }
@@ -263,6 +267,20 @@ impl<N> Path<N> {
         if reports.is_none_or(|report| report.incarnation != incarnation) {
             self.gate.store(incarnation.0, Ordering::Release);
         }
+    }
+
+    /// This life is in use at `now`, perhaps for the first time.
+    pub(crate) fn lives(&self, incarnation: Incarnation, now: Instant) {
+        let mut born = lock(&self.born);
+        if born.is_none_or(|(life, _)| life != incarnation) {
+            *born = Some((incarnation, now));
+        }
+    }
+
+    /// Since when this life has been in use.
+    pub(crate) fn lives_since(&self, incarnation: Incarnation) -> Option<Instant> {
+        let (life, since) = (*lock(&self.born))?;
+        (life == incarnation).then_some(since)
     }
 
     /// Shuts the gate.

@@ -180,6 +180,7 @@ impl<N: Nexus, C: Clock> Probe<'_, N, C> {
             max_transfer: None,
             optimal_transfer: None,
             read_only: inquiry.device_type == DeviceType::CD_DVD,
+            write_cache: false,
             tpgs: inquiry.tpgs,
             port: TargetPort {
                 group: device.target_port_group(),
@@ -217,7 +218,10 @@ impl<N: Nexus, C: Clock> Probe<'_, N, C> {
                 profile.optimal_transfer = limits.optimal_transfer;
             }
         }
-        profile.read_only |= self.write_protected().await?;
+        if let Some(mode) = self.mode().await? {
+            profile.read_only |= mode.write_protected();
+            profile.write_cache = mode.caching().is_some_and(|it| it.write_cache);
+        }
         Ok(())
     }
 
@@ -275,7 +279,8 @@ impl<N: Nexus, C: Clock> Probe<'_, N, C> {
         Ok(capacity)
     }
 
-    async fn write_protected(&self) -> Result<bool, Stop> {
+    /// Mode parameters, as far as the device tells them.
+    async fn mode(&self) -> Result<Option<ModeParameters>, Stop> {
         let what = scsi::cdb::primary::ModeSense::current(mode::ALL_PAGES);
         let cdb = Cdb::mode_sense_6(what, 255);
         let data = match self.ask_if_known("MODE SENSE (6)", cdb, 255).await {
@@ -288,8 +293,7 @@ impl<N: Nexus, C: Clock> Probe<'_, N, C> {
             }
             answer => answer?,
         };
-        let mode = data.and_then(|data| ModeParameters::parse_6(data.as_slice()).ok());
-        Ok(mode.is_some_and(|mode| mode.write_protected()))
+        Ok(data.and_then(|data| ModeParameters::parse_6(data.as_slice()).ok()))
     }
 
     /// A VPD page, if the device has it.

@@ -23,6 +23,7 @@ use crate::path::{Path, PathId, PathState};
 use crate::probe::Probe;
 use crate::reservation::{self, Standing};
 use crate::signal::race;
+use crate::size;
 use crate::supervisor::{Action, Supervisor, Verified};
 use crate::unit::Unit;
 
@@ -209,7 +210,10 @@ async fn verify<N: Nexus, C: Clock>(
         Ok(profile) => match same(unit, path.id, &profile) {
             Ok(()) => {
                 if profile.read_only {
-                    unit.set_read_only();
+                    unit.set_read_only(path.id);
+                }
+                if profile.accessible {
+                    unit.cache.set_enabled(profile.write_cache);
                 }
                 // Registered in any case, so that it can be used as soon as the target lets it.
                 let admitted = access::admits(unit, path, &profile);
@@ -264,9 +268,21 @@ fn same<N: Nexus, C: Clock>(
 ) -> Result<(), Difference> {
     let table = unit.table.load();
     let was_up = table.get(id).is_some_and(|entry| entry.was_up);
-    match unit.profile.same_as(profile) {
-        Err(Difference::WeakIdentity { .. }) if was_up => Ok(()),
-        // Grown while in use. What it was before is still there, and no I/O goes beyond it.
+    let ours = Profile {
+        blocks: unit.blocks(),
+        ..unit.profile.clone()
+    };
+    let mut result = ours.same_as(profile);
+    if was_up && matches!(result, Err(Difference::WeakIdentity { .. })) {
+        result = ours.same_blocks(profile);
+    }
+    let same_unit = matches!(result, Ok(()) | Err(Difference::Blocks { .. }));
+    if profile.accessible && same_unit {
+        size::seen(unit, id, profile.blocks);
+    }
+    match result {
+        // Grown while in use. What it was before is still there, and no I/O goes beyond it until
+        // all paths show it.
         Err(Difference::Blocks { left, right }) if was_up && left < right => Ok(()),
         result => result,
     }
@@ -283,7 +299,10 @@ fn publish<N: Nexus, C: Clock>(
     let before = path.gate();
     let usable = supervisor.usable_in();
     match usable {
-        Some(life) => path.open(life),
+        Some(life) => {
+            path.lives(life, now);
+            path.open(life);
+        }
         None => path.shut(),
     }
     let state = supervisor.state();
@@ -320,6 +339,7 @@ fn publish<N: Nexus, C: Clock>(
     });
     let since = unusable_since.unwrap_or(since);
     let off_for = now.saturating_duration_since(since);
+    size::grow(unit);
     let came_up = !was_up || was == PathState::Suspect || !was.is_usable();
     if was == state {
         return;

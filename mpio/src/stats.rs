@@ -101,7 +101,9 @@ impl ErrorClass {
                 DeliveryErrorKind::ConnectionLost
                 | DeliveryErrorKind::Down
                 | DeliveryErrorKind::Closed => Self::ConnectionLost,
-                _ => Self::OtherSilence,
+                DeliveryErrorKind::TargetFailure | DeliveryErrorKind::Unsupported | _ => {
+                    Self::OtherSilence
+                }
             },
         })
     }

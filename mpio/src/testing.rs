@@ -315,6 +315,8 @@ pub(crate) struct Inner {
     pub(crate) blocks: u64,
     pub(crate) block_bytes: u32,
     pub(crate) write_protected: bool,
+    /// WCE of the caching page.
+    pub(crate) write_cache: bool,
     /// Logins are refused: the target is not there.
     pub(crate) gone: bool,
     /// INQUIRY says that there is no unit behind the LUN.
@@ -360,6 +362,7 @@ impl FakeNexus {
                 blocks: DISK_BLOCKS,
                 block_bytes: 512,
                 write_protected: false,
+                write_cache: false,
                 gone: false,
                 unmapped: false,
                 anonymous: false,
@@ -451,7 +454,13 @@ impl FakeNexus {
                 data.resize(32, 0);
                 page(&data)
             }
-            0x1a => page(&[3, 0, if inner.write_protected { 0x80 } else { 0 }, 0]),
+            0x1a => {
+                let mut data = vec![0; 24];
+                (data[0], data[4], data[5]) = (23, 0x08, 18);
+                data[2] = if inner.write_protected { 0x80 } else { 0 };
+                data[6] = if inner.write_cache { 0x04 } else { 0 };
+                page(&data)
+            }
             _ => Outcome::Answered(sense(5, 0x20, 0)),
         }
     }

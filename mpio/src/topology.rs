@@ -75,6 +75,8 @@ pub struct PathSnapshot {
     pub for_time: Duration,
     /// Its last word is that there is no such logical unit, or no such target.
     pub gone: bool,
+    /// Size it last showed, in blocks; differs from the unit's while a change is not taken.
+    pub blocks: Option<u64>,
     /// The verified life of its nexus; `None` when it carries nothing.
     pub incarnation: Option<Incarnation>,
     /// What the policies are told of it.
@@ -102,6 +104,8 @@ pub(crate) struct Entry<N> {
     pub(crate) access: Option<PathAccess>,
     /// Its last word is that there is no such unit.
     pub(crate) gone: bool,
+    /// Size it last showed, in blocks.
+    pub(crate) blocks: Option<u64>,
 }
 
 impl<N> Clone for Entry<N> {
@@ -204,6 +208,7 @@ impl<N: Nexus> Entry<N> {
             was_up: state.is_usable(),
             access: None,
             gone: false,
+            blocks: None,
         }
     }
 
@@ -232,6 +237,7 @@ impl<N: Nexus> Entry<N> {
             access: self.access,
             priority: self.priority(),
             gone: self.gone,
+            blocks: self.blocks,
             for_time: now.saturating_duration_since(self.since),
             incarnation: self.path.gate(),
             settings: self.path.settings(),

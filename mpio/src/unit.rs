@@ -12,6 +12,7 @@ use scsi::{Incarnation, Nexus};
 use smallvec::SmallVec;
 
 use crate::alua::{SharedAccess, Watch};
+use crate::cache::WriteCache;
 use crate::classify::{Attention, Note};
 use crate::clock::Clock;
 use crate::config::Config;
@@ -67,6 +68,9 @@ pub(crate) struct Unit<N, C> {
     /// Which group of paths is in use. Locked whenever the table is made anew.
     chooser: Mutex<Chooser>,
     pub(crate) queueing: Queueing,
+    /// Size in blocks.
+    blocks: AtomicU64,
+    pub(crate) cache: WriteCache,
     /// Every path says that there is no such unit; told already.
     gone: AtomicBool,
 }
@@ -101,6 +105,8 @@ impl<N: Nexus, C: Clock> Unit<N, C> {
         let unit = Self {
             access: SharedAccess::new(Watch::new(profile.tpgs, intervals, now)),
             clock,
+            blocks: AtomicU64::new(profile.blocks),
+            cache: WriteCache::new(profile.write_cache),
             read_only: AtomicBool::new(profile.read_only),
             selector: Selector::new(config.policy, config.tuning, now),
             config,
@@ -289,6 +295,9 @@ impl<N: Nexus, C: Clock> Unit<N, C> {
                     self.access.tell(|watch| watch.ask(now));
                 }
                 let path = path.id;
+                if attention == Attention::PowerOn && self.cache.power_on() {
+                    self.events.publish(now, EventKind::WritesAtRisk { path });
+                }
                 let kind = EventKind::Attention { path, attention };
                 self.events.publish(now, kind);
             }
@@ -315,8 +324,20 @@ impl<N: Nexus, C: Clock> Unit<N, C> {
     }
 
     /// A path turned out to be read-only; so is the unit from now on.
-    pub(crate) fn set_read_only(&self) {
-        self.read_only.store(true, Ordering::Relaxed);
+    pub(crate) fn set_read_only(&self, path: PathId) {
+        if !self.read_only.swap(true, Ordering::Relaxed) {
+            let now = self.clock.now();
+            self.events.publish(now, EventKind::ReadOnly { path });
+        }
+    }
+
+    /// Size in blocks.
+    pub(crate) fn blocks(&self) -> u64 {
+        self.blocks.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_blocks(&self, blocks: u64) {
+        self.blocks.store(blocks, Ordering::Relaxed);
     }
 
     /// Changes a path's entry and puts a new table in place.

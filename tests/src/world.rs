@@ -7,7 +7,7 @@ use fastrand::Rng;
 use iscsi::name::{IscsiName, Isid, Portal};
 use iscsi::session::{Session, SessionConfig};
 use iscsi::text::Offer;
-use mpio::{Clock as _, LogicalUnit, Maintenance, PathSettings, PathSpec, PathState};
+use mpio::{Clock as _, IoErrorKind, LogicalUnit, Maintenance, PathSettings, PathSpec, PathState};
 use test_target::{Target, access_state};
 
 use crate::clock::{SimClock, base};
@@ -280,6 +280,12 @@ impl World {
                     lock(&result).push(format!("{what}: {failed:?}"));
                 }
             };
+            // Tells what restarts may have cost; afterwards there were none.
+            if let Err(Failed::Error(error)) = bench.flush(None).await
+                && error.kind != IoErrorKind::CacheLost
+            {
+                note(Err(Failed::Error(error)), "the first flush");
+            }
             for (lba, blocks) in pieces() {
                 note(bench.read(lba, blocks, None).await, "reading everything");
             }

@@ -19,6 +19,7 @@ use crate::testing::{DISK_BLOCKS, Disk, Executed, Executor, FakeNexus, Fate, Tes
 use scsi::{Blocks, Cdb, RwOptions, TaskAttribute};
 
 mod access;
+mod change;
 mod fence;
 mod outage;
 mod paths;

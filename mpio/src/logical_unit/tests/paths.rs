@@ -220,25 +220,6 @@ fn a_unit_without_identity_is_taken_alone_and_taken_back_but_never_joined() {
 }
 
 #[test]
-fn a_unit_that_grows_while_in_use_is_used_as_far_as_it_was_and_one_that_shrinks_is_not() {
-    let bench = Bench::new(1);
-    let unit = bench.failover();
-    let capacity_changed = Fate::Sense(6, 0x2a, 9);
-    bench.paths[0].set(|inner| inner.blocks = DISK_BLOCKS * 2);
-    bench.script(0, &[capacity_changed]);
-    bench.write(&unit, 0, 3).unwrap();
-    assert_eq!(unit.geometry().blocks, DISK_BLOCKS);
-    let error = bench.write(&unit, DISK_BLOCKS, 3).unwrap_err();
-    assert_eq!(error.kind, IoErrorKind::OutOfRange);
-    bench.paths[0].set(|inner| inner.blocks = DISK_BLOCKS - 1);
-    bench.script(0, &[capacity_changed]);
-    let error = bench.write(&unit, 0, 4).unwrap_err();
-    assert_eq!(error.kind, IoErrorKind::NoPath);
-    assert_eq!(bench.state(&unit, 0), PathState::Mismatched);
-    assert_eq!(bench.log(), [once(0, 3)]);
-}
-
-#[test]
 fn a_flapping_path_carries_nothing_while_another_is_well_and_everything_when_none_is() {
     let bench = Bench::new(2);
     let unit = bench.failover();
