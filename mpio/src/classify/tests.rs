@@ -137,7 +137,7 @@ fn what_others_are_told() {
     use Attention as A;
     let attention = |attention| Some(Note::Attention(attention));
     for (outcome, note) in [
-        (check(6, 0x29, 0x00), attention(A::Reset)),
+        (check(6, 0x29, 0x00), attention(A::PowerOn)),
         (check(6, 0x29, 0x07), attention(A::Reset)),
         (check(6, 0x2a, 0x01), attention(A::ModeParameters)),
         (check(6, 0x2a, 0x03), attention(A::Reservations)),
