@@ -288,7 +288,12 @@ impl Supervisor {
                 | PathState::Down
                 | PathState::Closed => Action::Verify(life),
             },
-            due => Action::Wait(due.into_iter().chain(self.record.quarantined()).min()),
+            due => {
+                // Only a path that is well meanwhile comes out of quarantine.
+                let well = self.state == PathState::Marginal;
+                let out = self.record.quarantined().filter(|_| well);
+                Action::Wait(due.into_iter().chain(out).min())
+            }
         }
     }
 

@@ -196,3 +196,25 @@ fn a_path_in_quarantine_that_is_away_does_not_get_well_meanwhile() {
     assert_eq!(it.state(), PathState::Marginal);
     assert_eq!(it.recovery(at(600_000)), Some(Duration::from_secs(30)));
 }
+
+#[test]
+fn a_path_that_fails_in_quarantine_is_not_woken_for_its_end() {
+    let mut it = active();
+    for (ms, life) in [(0, 1), (0, 2), (0, 3)] {
+        flap(&mut it, ms, life);
+    }
+    let life = Incarnation(4);
+    it.probed(at(1_000), life, Probed::Unusable);
+    it.verified(at(2_000), life, Verified::Unclear);
+    // The quarantine would have ended after 30 s; nothing is due then.
+    for _ in 0..4 {
+        let Action::Wait(Some(due)) = it.poll(at(31_000)) else {
+            let Action::Verify(_) = it.poll(at(31_000)) else {
+                panic!("{:?}", it.poll(at(31_000)));
+            };
+            it.verified(at(31_000), life, Verified::Unclear);
+            continue;
+        };
+        assert!(due > at(31_000));
+    }
+}
