@@ -317,6 +317,9 @@ pub fn address(portal: usize) -> String {
     format!("10.0.0.{}:3260", portal + 1)
 }
 
+/// The highest ErrorRecoveryLevel of a seed.
+const RECOVERY_LEVEL_MAX: u8 = 0;
+
 /// How many connections a session has, and how much of the protocol's own recovery.
 #[derive(Debug, Clone, Copy)]
 struct Recovery {
@@ -337,7 +340,7 @@ impl Recovery {
         }
         Self {
             connections: [1, 2, 2, 3, 4][rng.usize(..5)],
-            level: 0,
+            level: rng.u8(..=RECOVERY_LEVEL_MAX),
         }
     }
 
@@ -367,6 +370,10 @@ fn offer(rng: &mut Rng, digests: bool, recovery: Recovery) -> Vec<(&'static str,
     // The two burst lengths go together, so half of the seeds choose all of them.
     if rng.bool() {
         all.clear();
+    }
+    if recovery.level > 0 {
+        // RFC 7143 §13.19: with recovery and ordered sequences only one R2T may be open.
+        all.retain(|(key, _)| *key != "MaxOutstandingR2T");
     }
     all.push(("MaxConnections", recovery.connections.to_string()));
     all.push(("ErrorRecoveryLevel", recovery.level.to_string()));
