@@ -44,8 +44,11 @@ pub(super) enum Control {
     Retry { key: TaskKey },
     /// NOP-Out that asks whether something got lost.
     Probe { itt: Itt },
-    /// SNACK Request.
-    Snack(SnackRequest),
+    /// SNACK Request; DataACK with the task whose data it acknowledges.
+    Snack {
+        snack: SnackRequest,
+        task: Option<TaskKey>,
+    },
     /// TASK REASSIGN.
     Reassign { itt: Itt, key: TaskKey },
 }
@@ -161,6 +164,8 @@ impl Session {
             let exp_stat_sn = connection.exp_stat_sn;
             if let Control::Retry { key } = control {
                 self.transmit_retry(key, cid, exp_stat_sn, out);
+            } else if let Control::Snack { snack, task } = control {
+                self.transmit_snack(cid, snack, task, out);
             } else {
                 self.transmit_control(control, exp_stat_sn, out);
             }
@@ -172,7 +177,6 @@ impl Session {
             Control::Reply { lun, ttt, data } => {
                 self.nop_out(lun, Itt::RESERVED, ttt, ack, data, out);
             }
-            Control::Snack(snack) => self.transmit_snack(snack, ack, out),
             Control::Ping { itt } | Control::Probe { itt } => {
                 self.stats.pings += 1;
                 self.nop_out(Lun::ZERO, itt, Ttt::RESERVED, ack, Bytes::new(), out);
@@ -205,8 +209,8 @@ impl Session {
                 out.push(&request.encode(Lengths::default()), &[], Bytes::new());
             }
             Control::Manage { itt } => self.transmit_function(itt, ack, out),
-            // It needs its connection.
-            Control::Retry { .. } => {}
+            // They need their connection.
+            Control::Retry { .. } | Control::Snack { .. } => {}
             Control::Reassign { itt, key } => {
                 let Some(task) = self.tasks.get(key) else {
                     return;

@@ -18,6 +18,8 @@ use crate::wire::DataIn;
 pub(super) struct ReadProgress {
     next_data_sn: DataSn,
     received: Extents,
+    /// All data before this DataSN have been acknowledged by DataACK.
+    pub(super) acknowledged: u32,
     /// Nothing has come since the task was reassigned: the target may begin where it was asked
     /// to, or from the start (RFC 7143 §7.2.2).
     resumed: bool,

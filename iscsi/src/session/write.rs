@@ -46,8 +46,11 @@ pub(super) struct WriteProgress {
     bursts: SmallVec<[Burst; 2]>,
     /// No R2T has come since the task was reassigned.
     resumed: bool,
-    /// The target rejected data, and has not asked for any since.
+    /// The target rejected data.
     rejected: bool,
+    /// It has asked for data again, or all of them were sent again with the command. Whether before or after a Reject was read says nothing: a
+    /// Reject may have to wait for its turn, an R2T never does.
+    asked_again: bool,
 }
 
 /// How a write begins.
@@ -112,7 +115,7 @@ impl WriteProgress {
     /// Whether the target cannot have all it asked for: some was not sent for the first time yet,
     /// or was rejected and not asked for again.
     pub(super) fn owes_data(&self) -> bool {
-        self.rejected || self.bursts.iter().any(|burst| !burst.again)
+        self.rejected && !self.asked_again || self.bursts.iter().any(|burst| !burst.again)
     }
 
     /// The R2TSN after the highest one that came; `None` when the target may begin anywhere.
@@ -128,6 +131,11 @@ impl WriteProgress {
     /// A Data-Out PDU of it was rejected.
     pub(super) fn data_rejected(&mut self) {
         self.rejected = true;
+    }
+
+    /// What the target rejects from now on may be data from before the command was sent again.
+    pub(super) fn sent_again(&mut self) {
+        self.asked_again = true;
     }
 
     pub(super) fn open(&mut self, opening: Opening) {
@@ -199,7 +207,7 @@ impl WriteProgress {
             return Err(bad(R2tFault::OutOfOrder));
         };
         self.granted = self.granted.saturating_add(new_bytes);
-        self.rejected = false;
+        self.asked_again |= new_bytes < bytes;
         if !r2t.r2t_sn.precedes(self.next_r2t_sn) {
             self.next_r2t_sn = r2t.r2t_sn.next();
         }

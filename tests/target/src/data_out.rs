@@ -210,12 +210,14 @@ impl Target {
     }
 }
 
-/// Whether an earlier command of the connection still owes unsolicited data.
+/// Whether an earlier command of the connection still owes unsolicited data. Data that were sent and got lost on the
+/// way are not owed.
 fn overtakes(session: &Session, id: ConnectionId, task_id: u64) -> bool {
-    session
-        .tasks
-        .values()
-        .any(|other| other.connection == id && other.id < task_id && other.unsolicited.is_some())
+    session.tasks.values().any(|other| {
+        other.connection == id
+            && other.id < task_id
+            && other.unsolicited.is_some_and(|burst| !burst.closed)
+    })
 }
 
 /// Ends a task early without waiting for the rest of its data.

@@ -43,6 +43,17 @@ pub(crate) struct Shelf {
 }
 
 impl Shelf {
+    /// A Data-In with status has been sent again: its data have come, too.
+    fn data_delivered(&mut self, stat_sn: u32, data_sn: u32) {
+        let mut kept = self.kept.iter_mut();
+        let record = kept.find(|record| record.stat_sn == stat_sn);
+        let task = record.and_then(|record| record.task.as_deref_mut());
+        let sent = task.and_then(|task| task.sent.iter_mut().find(|it| it.data_sn == data_sn));
+        if let Some(sent) = sent {
+            sent.delivered = true;
+        }
+    }
+
     /// Keeps an answer; the oldest ones go when there are more than `answers` or more than `bytes`.
     pub(crate) fn keep(&mut self, record: Kept, answers: usize, bytes: usize) {
         self.kept.push_back(record);
@@ -187,7 +198,11 @@ impl Target {
             && let Some(stat_sn) = numbered(&header)
             && let Some(connection) = self.connections.get_mut(&id)
         {
-            connection.shelf.undelivered.remove(&stat_sn);
+            let shelf = &mut connection.shelf;
+            shelf.undelivered.remove(&stat_sn);
+            if header[0] & 0x3f == opcode::DATA_IN {
+                shelf.data_delivered(stat_sn, header.be32(36));
+            }
         }
         delivered
     }

@@ -15,6 +15,7 @@
 use std::time::Instant;
 
 use scsi::{DataPhase, ScsiAnswer, Status};
+use smallvec::SmallVec;
 
 use super::gaps::{Arrival, Run, Untrackable};
 use super::{Again, Reaction, TaskRecovery, reaction};
@@ -85,6 +86,12 @@ impl Task {
             actual: sn,
         };
         self.out_of_turn(expected, sn, error, level)
+    }
+
+    /// Whether one of its Data-In or R2T PDUs `from..to` is missing.
+    pub(super) fn misses_any(&self, from: u32, to: u32) -> bool {
+        let recovery = self.recovery.as_ref();
+        recovery.is_some_and(|recovery| recovery.gaps.any_in(from, to))
     }
 
     /// The first Data-In that has not come: what TASK REASSIGN asks for (RFC 7143 §11.5.6).
@@ -462,36 +469,43 @@ impl Session {
             return;
         };
         let next = task.read.next_data_sn().0;
-        let sn = pdu.data_sn.0;
+        let after = pdu.data_sn.0.saturating_add(1);
+        // One that came again has been answered.
+        let asks = pdu.acknowledge && after > task.read.acknowledged;
         let Some(recovery) = task.recovery.as_deref_mut() else {
-            if pdu.acknowledge {
-                self.push_snack(cid, SnackRequest::data_ack(pdu.lun, pdu.ttt, next));
+            if asks {
+                task.read.acknowledged = after;
+                self.push_data_ack(cid, key, SnackRequest::data_ack(pdu.lun, pdu.ttt, after));
             }
             return;
         };
-        if pdu.acknowledge {
-            if recovery.acks.len() >= ACKS_MAX {
-                recovery.acks.remove(0);
+        let waiting = &mut recovery.acks;
+        if asks && !waiting.iter().any(|(.., ack)| *ack == after) {
+            if waiting.len() >= ACKS_MAX {
+                waiting.remove(0);
             }
-            recovery.acks.push((pdu.lun, pdu.ttt, sn));
+            let at = waiting.partition_point(|(.., ack)| *ack < after);
+            waiting.insert(at, (pdu.lun, pdu.ttt, after));
         }
-        let below = if recovery.by_offset() {
-            // The numbers of the new cut; its first PDUs come first.
-            sn.saturating_add(1)
+        let complete = if recovery.by_offset() {
+            // Numbers of the new cut, the first of which come first.
+            after
         } else {
             recovery.gaps.first().unwrap_or(next)
         };
-        let mut ready = recovery.acks.clone();
-        ready.retain(|(_, _, sn)| *sn < below);
-        recovery.acks.retain(|(_, _, sn)| *sn >= below);
-        for (lun, ttt, _) in ready {
-            self.push_snack(cid, SnackRequest::data_ack(lun, ttt, below));
+        let behind = recovery.acks.partition_point(|(.., ack)| *ack <= complete);
+        let ready: SmallVec<[_; 1]> = recovery.acks.drain(..behind).collect();
+        if let Some((.., last)) = ready.last() {
+            task.read.acknowledged = *last;
+        }
+        for (lun, ttt, after) in ready {
+            self.push_data_ack(cid, key, SnackRequest::data_ack(lun, ttt, after));
         }
     }
 
     /// The status that acknowledges the data of a task has come with its last A bit: tells the
     /// target by ExpStatSN (RFC 7143 §11.7.2), unless something is about to be sent anyway.
-    fn acknowledge_by_status(&mut self, cid: Cid) {
+    pub(super) fn acknowledge_by_status(&mut self, cid: Cid) {
         let lun = scsi::Lun::ZERO;
         let Some(connection) = self.connections.get_mut(cid) else {
             return;

@@ -69,6 +69,12 @@ impl Gaps {
         self.runs.iter().copied()
     }
 
+    /// Whether one of `from..to` is missing.
+    pub(in crate::session) fn any_in(&self, from: u32, to: u32) -> bool {
+        let at = self.runs.partition_point(|run| run.to <= from);
+        self.runs.get(at).is_some_and(|run| run.from < to)
+    }
+
     /// `sn` came.
     pub(in crate::session) fn arrived(
         &mut self,
@@ -201,6 +207,8 @@ mod tests {
         assert_eq!(sut.arrived(7, 3), Ok(Arrival::Duplicate));
         assert_eq!(sut.arrived(7, 6), Ok(Arrival::Duplicate));
         assert_eq!(sut.first(), Some(2));
+        assert!(sut.any_in(0, 3) && sut.any_in(3, 5) && sut.any_in(4, 5));
+        assert!(!sut.any_in(0, 2) && !sut.any_in(3, 4) && !sut.any_in(5, 9));
         assert_eq!(sut.arrived(7, 4), Ok(Arrival::Filled));
         assert_eq!(sut.arrived(7, 2), Ok(Arrival::Filled));
         assert!(sut.is_empty());

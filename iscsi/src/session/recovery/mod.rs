@@ -84,7 +84,7 @@ pub(super) struct TaskRecovery {
     again: Again,
     /// Something of it was asked for again.
     asked: bool,
-    /// DataACKs that wait until the data before are there, with the DataSN that asked for them.
+    /// DataACKs that wait until the data before are there, by the DataSN after the one that asked.
     acks: SmallVec<[(Lun, Ttt, u32); 1]>,
     /// Our MaxRecvDataSegmentLength has changed since it was sent (RFC 7143 §11.16.3).
     resegment: bool,

@@ -103,10 +103,22 @@ impl Session {
         task.push_command(key, opening, exp_stat_sn, out);
         task.write.restart();
         task.write.open(opening);
-        if task.write.is_sending() && !connection.sending.contains(&key) {
-            connection.sending.push_back(key);
+        task.write.sent_again();
+        let (sends, cmd_sn) = (task.write.is_sending(), task.cmd_sn);
+        connection.sending.retain(|sending| *sending != key);
+        if sends {
+            // Data go in the order of their commands (RFC 7143 §4.2.5.2).
+            let later = |other: &TaskKey| {
+                let other = self.tasks.get(*other);
+                other.is_some_and(|other| cmd_sn.precedes(other.cmd_sn))
+            };
+            let at = connection.sending.iter().position(later);
+            let at = at.unwrap_or(connection.sending.len());
+            connection.sending.insert(at, key);
         }
         connection.commands += 1;
+        // What a NOP-Out sent before brings back says nothing about this one.
+        connection.recovery.probe = None;
         self.stats.written_bytes += u64::from(opening.immediate);
         self.stats.retried += 1;
     }

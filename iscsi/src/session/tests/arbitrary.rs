@@ -23,6 +23,7 @@ enum Step {
         words: [u32; 7],
         data: u16,
         good: bool,
+        damaged: bool,
     },
     Takes(u16),
     Wait(u16),
@@ -56,18 +57,21 @@ fn step() -> impl Strategy<Value = Step> {
         ],
         prop_oneof![Just(0_u16), Just(512), 0_u16..2000],
         prop::bool::weighted(0.8),
+        prop::bool::weighted(0.1),
     );
-    let reply = reply.prop_map(
-        |(opcode, flags, third, task, words, data, good)| Step::Reply {
-            opcode,
-            flags,
-            third,
-            task,
-            words,
-            data,
-            good,
-        },
-    );
+    let reply =
+        reply.prop_map(
+            |(opcode, flags, third, task, words, data, good, damaged)| Step::Reply {
+                opcode,
+                flags,
+                third,
+                task,
+                words,
+                data,
+                good,
+                damaged,
+            },
+        );
     prop_oneof![
         4 => (0_u16..16).prop_map(Step::Read),
         4 => (0_u16..64).prop_map(Step::Write),
@@ -185,6 +189,7 @@ impl World {
             words,
             data,
             good,
+            damaged,
         } = step
         else {
             return;
@@ -217,7 +222,11 @@ impl World {
         } else {
             pdu.put(28, c).put(32, d)
         };
-        peer.reply(&[pdu]);
+        if damaged && data > 0 && peer.has_data_digest() {
+            peer.reply_damaged(&pdu);
+        } else {
+            peer.reply(&[pdu]);
+        }
     }
 
     fn step(&mut self, step: Step) {
@@ -276,8 +285,10 @@ impl World {
     }
 }
 
-fn run(steps: Vec<Step>, answers: Keys, ordered: bool, seed: u8) {
+fn run(steps: Vec<Step>, answers: Keys, ordered: bool, level: &str, seed: u8) {
     let mut config = config();
+    config.offer.set("ErrorRecoveryLevel", level).unwrap();
+    config.offer.set("DataDigest", "CRC32C,None").unwrap();
     config.queue_depth = 8;
     if !ordered {
         config.offer.set("DataPDUInOrder", "No").unwrap();
@@ -320,6 +331,8 @@ proptest! {
         ordered in any::<bool>(),
         r2t in any::<bool>(),
         immediate in any::<bool>(),
+        level in 0_u8..3,
+        digest in any::<bool>(),
         seed in prop_oneof![Just(0xff_u8), any::<u8>()],
     ) {
         let yes = |yes| if yes { "Yes" } else { "No" };
@@ -330,10 +343,13 @@ proptest! {
             ("DataSequenceInOrder", yes(ordered)),
             ("MaxRecvDataSegmentLength", "512"),
             ("FirstBurstLength", "4096"),
-            ("MaxOutstandingR2T", "4"),
+            ("MaxOutstandingR2T", if ordered && level > 0 { "1" } else { "4" }),
+            ("ErrorRecoveryLevel", ["0", "1", "1"][usize::from(level)]),
+            ("DataDigest", if digest { "CRC32C" } else { "None" }),
         ]);
         answers.push(("iSCSIProtocolLevel", "2".to_owned()));
         answers.push(("TaskReporting", if r2t { "FastAbort" } else { "RFC3720" }.to_owned()));
-        run(steps, answers, ordered, seed);
+        let level = ["0", "1", "1"][usize::from(level)];
+        run(steps, answers, ordered, level, seed);
     }
 }

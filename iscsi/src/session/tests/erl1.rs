@@ -35,8 +35,12 @@ fn digests() -> Peer {
 }
 
 impl Peer {
+    pub(super) fn has_data_digest(&self) -> bool {
+        self.digests.1
+    }
+
     /// The target sends a PDU; on the way a bit of its data flips.
-    fn reply_damaged(&mut self, pdu: &Pdu) {
+    pub(super) fn reply_damaged(&mut self, pdu: &Pdu) {
         assert!(self.digests.1 && !pdu.data.is_empty());
         let mut bytes = pdu.bhs.to_vec();
         if self.digests.0 {
@@ -902,4 +906,145 @@ fn a_wrong_header_digest_ends_the_connection() {
     assert_eq!(peer.loss(), Some(LossReason::Protocol(digest)));
     assert_eq!(peer.failed(key).1, Certainty::SentNoAnswer);
     assert_eq!(peer.session.stats.digest_errors, 1);
+}
+
+// ---- What the load against the target found ----
+
+#[test]
+fn what_has_settled_while_it_waited_is_not_asked_for() {
+    let mut peer = plain();
+    let (first, one) = peer.sent_command(test_unit_ready());
+    let (second, two) = peer.sent_command(test_unit_ready());
+    let (third, three) = peer.sent_command(test_unit_ready());
+    let (reading, read) = peer.sent_command(read(1024));
+    let [one, two] = [peer.answer(one.itt(), 0), peer.answer(two.itt(), 0)];
+    let three = peer.answer(three.itt(), 0);
+    let parts = [
+        peer.data_in(read.itt(), 0, 0, &[1; 512]),
+        peer.data_in(read.itt(), 1, 512, &[2; 512]),
+    ];
+    // One answer and all data come late, but before the SNACKs are on their way.
+    peer.reply(&[three, one, parts[1].clone(), parts[0].clone()]);
+    assert_eq!(peer.snack(STATUS).2, two.word(24));
+    peer.reply(&[two]);
+    for key in [first, second, third] {
+        peer.good(key);
+    }
+    let answer = peer.answer(read.itt(), 0).put(36, 2);
+    peer.reply(&[answer]);
+    peer.good(reading);
+    peer.silent();
+}
+
+#[test]
+fn a_data_ack_that_the_status_has_overtaken_becomes_its_acknowledgement() {
+    let mut peer = plain();
+    let (key, command) = peer.sent_command(read(1024));
+    let first = peer.data_in(command.itt(), 0, 0, &[1; 512]);
+    let first = first.byte(1, 0xc0).put(20, 0x77);
+    let second = peer.data_in(command.itt(), 1, 512, &[1; 512]);
+    let second = peer.last(second);
+    peer.reply(&[first, second]);
+    peer.good(key);
+    let nop = peer.one();
+    assert_eq!((nop.opcode(), nop.itt()), (NOP_OUT, NONE));
+    assert_eq!(nop.exp_stat_sn(), peer.stat_sn);
+}
+
+#[test]
+fn an_a_bit_that_comes_again_is_not_answered_again() {
+    let mut peer = plain();
+    let (_, command) = peer.sent_command(read(1024));
+    let first = peer.data_in(command.itt(), 0, 0, &[1; 512]);
+    let first = first.byte(1, 0xc0).put(20, 0x77);
+    peer.reply(&[first.clone(), first.clone()]);
+    assert_eq!(peer.snack(DATA_ACK), (NONE, 0x77, 1, 0));
+    peer.reply(&[first]);
+    peer.silent();
+}
+
+#[test]
+fn postponed_data_acks_are_sent_one_by_one() {
+    let mut peer = plain();
+    let (_, command) = peer.sent_command(read(2048));
+    let part = |peer: &Peer, sn: u32| {
+        let pdu = peer.data_in(command.itt(), sn, sn * 512, &[1; 512]);
+        pdu.byte(1, 0xc0).put(20, 0x70 + sn)
+    };
+    peer.reply(&[part(&peer, 1), part(&peer, 2)]);
+    assert_eq!(peer.snack(DATA), (command.itt(), NONE, 0, 1));
+    let first = peer.data_in(command.itt(), 0, 0, &[1; 512]);
+    peer.reply(&[first]);
+    let acks = peer.sent();
+    let fields: Vec<_> = acks
+        .iter()
+        .map(|pdu| (pdu.word(20), pdu.word(40)))
+        .collect();
+    assert_eq!(fields, [(0x71, 2), (0x72, 3)]);
+}
+
+#[test]
+fn a_reject_may_be_read_after_the_r2t_that_mends_it() {
+    let mut peer = plain();
+    let (other, ready) = peer.sent_command(test_unit_ready());
+    let data = pattern(16384);
+    let (key, command) = peer.sent_command(write(&data));
+    let itt = command.itt();
+    let r2t = peer.r2t(itt, 0x51, 0, 8192, 8192);
+    peer.reply(&[r2t]);
+    let rejected = peer.one();
+    // The Reject waits behind an answer that got lost.
+    let lost = peer.answer(ready.itt(), 0);
+    let reject = peer.reject(2, &rejected);
+    let recovery = peer.r2t(itt, 0x52, 1, 8192, 8192);
+    peer.reply(&[reject, recovery]);
+    let sent = peer.sent();
+    assert_eq!(
+        sent.iter().filter(|pdu| pdu.opcode() == DATA_OUT).count(),
+        1
+    );
+    peer.reply(&[lost]);
+    let answer = peer.answer(itt, 0);
+    peer.reply(&[answer]);
+    peer.good(other);
+    peer.good(key);
+}
+
+#[test]
+fn data_of_commands_sent_again_go_in_the_order_of_the_commands() {
+    let mut peer = level_1(&[("InitialR2T", "No"), ("FirstBurstLength", "16384")]);
+    let data = pattern(16384);
+    let keys = [peer.write(&data), peer.write(&data), peer.write(&data)];
+    let sent = peer.sent();
+    let commands: Vec<Pdu> = sent
+        .into_iter()
+        .filter(|pdu| pdu.opcode() == COMMAND)
+        .collect();
+    assert_eq!(commands.len(), keys.len());
+    let rejects = [peer.reject(2, &commands[0]), peer.reject(2, &commands[1])];
+    peer.reply(&rejects);
+    let sent = peer.sent();
+    let order: Vec<_> = sent.iter().map(|pdu| (pdu.opcode(), pdu.itt())).collect();
+    let [one, two] = [commands[0].itt(), commands[1].itt()];
+    let expected = [
+        (COMMAND, one),
+        (COMMAND, two),
+        (DATA_OUT, one),
+        (DATA_OUT, two),
+    ];
+    assert_eq!(order, expected);
+}
+
+#[test]
+fn a_nop_from_before_a_retry_says_nothing_about_it() {
+    let mut peer = plain();
+    peer.write(&pattern(512));
+    let lost = peer.one();
+    let nop = peer.probed();
+    let reject = peer.reject(2, &lost);
+    peer.reply(&[reject]);
+    assert_eq!(peer.one().opcode(), COMMAND);
+    let answer = peer.nop_answer(&nop);
+    peer.reply(&[answer]);
+    peer.silent();
 }
