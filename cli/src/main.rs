@@ -77,13 +77,14 @@ fn run(cli: Cli) -> anyhow::Result<()> {
 /// `bench` may be asked to show what more of them do.
 fn runtime(verb: &Verb) -> std::io::Result<tokio::runtime::Runtime> {
     use tokio::runtime::Builder;
-    match verb {
-        Verb::Bench(args) if args.threads > 1 => Builder::new_multi_thread()
-            .worker_threads(args.threads.into())
-            .enable_all()
-            .build(),
-        _ => Builder::new_current_thread().enable_all().build(),
+    let mut builder = Builder::new_current_thread();
+    if let Verb::Bench(args) = verb
+        && args.threads > 1
+    {
+        builder = Builder::new_multi_thread();
+        builder.worker_threads(args.threads.into());
     }
+    builder.enable_all().build()
 }
 
 /// Lets the crates below tell what they do: `-v` logins, sessions and paths, `-vv` every PDU,

@@ -158,6 +158,7 @@ int main(int argc, char **argv)
 	struct iscsi_url *url;
 	struct scsi_task *task;
 	struct scsi_readcapacity16 *capacity;
+	struct io *ios;
 	uint64_t begun, until;
 	double cpu, seconds;
 	int depth, i;
@@ -185,19 +186,20 @@ int main(int argc, char **argv)
 	places = (capacity->returned_lba + 1) / (bytes / block_size);
 	scsi_free_scsi_task(task);
 
+	if (!(ios = calloc(depth, sizeof(*ios))))
+		die("out of memory");
+	for (i = 0; i < depth; i++) {
+		if (!(ios[i].buffer = malloc(bytes)))
+			die("out of memory");
+		memset(ios[i].buffer, 0x5a + i, bytes);
+		ios[i].iov.iov_base = ios[i].buffer;
+		ios[i].iov.iov_len = bytes;
+	}
 	cpu = cpu_us();
 	begun = now_ns();
 	until = begun + (uint64_t)(atof(argv[5]) * 1e9);
-	for (i = 0; i < depth; i++) {
-		struct io *io = calloc(1, sizeof(*io));
-
-		if (!io || !(io->buffer = malloc(bytes)))
-			die("out of memory");
-		memset(io->buffer, 0x5a + i, bytes);
-		io->iov.iov_base = io->buffer;
-		io->iov.iov_len = bytes;
-		submit(io);
-	}
+	for (i = 0; i < depth; i++)
+		submit(&ios[i]);
 	while (now_ns() < until)
 		serve(100);
 	seconds = (now_ns() - begun) / 1e9;

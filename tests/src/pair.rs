@@ -34,6 +34,9 @@ pub const FOR_EVER: Duration = Duration::from_secs(100_000);
 /// The limit on a data segment during login (RFC 7143 §13.12).
 const LOGIN_DATA_BYTES: u32 = 8192;
 
+/// More than a login sends.
+const LOGIN_BYTES: usize = 4096;
+
 /// As much as the driver reads at once.
 const STAGING_BYTES: usize = 256 * 1024;
 
@@ -56,6 +59,8 @@ struct End {
     connection: ConnectionId,
     receiver: Receiver,
     transmit: Transmit,
+    /// Bytes sent.
+    carried: usize,
     /// The Data-In whose payload is going by.
     placing: Option<(DataIn, Loan)>,
 }
@@ -147,8 +152,15 @@ impl<G: Gauge> Pair<G> {
         loop {
             self.connect();
             let mut moved = false;
-            for index in 0..self.ours.ends.len() {
-                moved |= self.send(index);
+            let ends = 0..self.ours.ends.len();
+            // Everything is sent before the first answer, so that commands spread.
+            while ends
+                .clone()
+                .fold(false, |sent, index| sent | self.send(index))
+            {
+                moved = true;
+            }
+            for index in ends {
                 moved |= self.receive(index);
             }
             if !moved && !self.ours.session.has_actions() {
@@ -168,6 +180,7 @@ impl<G: Gauge> Pair<G> {
                 connection: self.target.connect(now, 0),
                 receiver: Receiver::new(STAGING_BYTES, LOGIN_DATA_BYTES),
                 transmit: Transmit::new(),
+                carried: 0,
                 placing: None,
             });
             self.count(|ours| ours.session.handle_connected(ours.now, cid));
@@ -192,6 +205,7 @@ impl<G: Gauge> Pair<G> {
                 sent += slice.len();
             }
             drop(slices);
+            end.carried += sent;
             self.count(|ours| ours.ends[index].transmit.advance(sent));
         }
     }
@@ -272,6 +286,13 @@ impl<G: Gauge> Pair<G> {
             completion.data
         })
         .collect()
+    }
+
+    /// Connections that have carried commands.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        let ends = self.ours.ends.iter();
+        ends.filter(|end| end.carried > LOGIN_BYTES).count()
     }
 
     /// Rules that the target saw broken.

@@ -45,9 +45,16 @@ fn payload(bytes: usize) -> Bytes {
     payload
 }
 
-/// What the core allocates in reads and writes of `bytes`.
+/// What the core allocates in reads and writes of `bytes` over one connection.
 fn core_allocates(config: SessionConfig, bytes: usize) -> u64 {
-    let mut pair = Pair::new(config, pair::target_config(), Allocations::default());
+    let (allocations, connections) = allocates(config, pair::target_config(), bytes);
+    assert_eq!(connections, 1);
+    allocations
+}
+
+/// What the core allocates in reads and writes of `bytes`, and over how many connections.
+fn allocates(config: SessionConfig, target: Config, bytes: usize) -> (u64, usize) {
+    let mut pair = Pair::new(config, target, Allocations::default());
     let mut bufs: Vec<_> = (0..DEPTH)
         .map(|_| DataPhase::Read(IoBuf::zeroed(bytes)))
         .collect();
@@ -66,7 +73,7 @@ fn core_allocates(config: SessionConfig, bytes: usize) -> u64 {
         bufs = pair.run(reads.map(|(at, buf)| (pair::read(lba(at), bytes), buf)));
     }
     assert_eq!(pair.violations(), [""; 0]);
-    pair.gauge.0
+    (pair.gauge.0, pair.connections())
 }
 
 #[test]
@@ -92,6 +99,19 @@ fn nor_when_the_data_of_writes_are_asked_for() {
         config.offer.set(key, value).unwrap();
     }
     assert_eq!(core_allocates(config, LARGE), 0);
+}
+
+#[test]
+fn nor_over_two_connections() {
+    let mut config = pair::session_config("127.0.0.1:3260");
+    config.offer.set("MaxConnections", "2").unwrap();
+    config.connections = Some(2);
+    let mut target = pair::target_config();
+    target.keys.max_connections = 2;
+    for bytes in [SMALL, LARGE] {
+        let (allocations, connections) = allocates(config.clone(), target.clone(), bytes);
+        assert_eq!((allocations, connections), (0, 2), "{bytes} bytes");
+    }
 }
 
 /// A target in a thread of its own, which counts for itself.

@@ -43,11 +43,15 @@ async fn measure(
 ) -> anyhow::Result<(Report, Option<anyhow::Error>)> {
     let load = Arc::new(Load::new(args, unit)?);
     let before = view::paths(&unit.topology());
+    // Memory is made and touched before the measurement: at large sizes that takes a while.
+    let ready: Vec<Worker> = (0..args.qd)
+        .map(|seed| Worker::new(&load, unit, seed.into()))
+        .collect();
     let cpu = cpu_time();
     let begun = Instant::now();
     let mut workers = JoinSet::new();
-    for worker in 0..args.qd {
-        workers.spawn(work(Arc::clone(&load), unit.clone(), worker.into()));
+    for worker in ready {
+        workers.spawn(worker.run());
     }
     let mut interrupt = context.interrupt.clone();
     let stopped = tokio::select! {
@@ -191,32 +195,58 @@ impl Load {
     }
 }
 
-async fn work(load: Arc<Load>, unit: LogicalUnit, seed: u64) {
-    let mut random = fastrand::Rng::with_seed(seed);
-    let mut buf = IoBuf::zeroed(as_usize(load.bytes));
-    let mut payload = Bytes::new();
-    if !matches!(load.workload, Workload::Read | Workload::RandRead) {
-        // Content that neither compression nor deduplication makes cheap.
-        let mut content = IoBuf::zeroed(as_usize(load.bytes));
-        random.fill(content.as_mut_slice());
-        payload = content.freeze();
+/// One I/O after the other.
+struct Worker {
+    load: Arc<Load>,
+    unit: LogicalUnit,
+    random: fastrand::Rng,
+    buf: IoBuf,
+    payload: Bytes,
+}
+
+impl Worker {
+    fn new(load: &Arc<Load>, unit: &LogicalUnit, seed: u64) -> Self {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let bytes = as_usize(load.bytes);
+        let (mut buf, mut payload) = (IoBuf::default(), Bytes::new());
+        if !matches!(load.workload, Workload::Write | Workload::RandWrite) {
+            buf = IoBuf::zeroed(bytes);
+            buf.as_mut_slice().fill(0x5a);
+        }
+        if !matches!(load.workload, Workload::Read | Workload::RandRead) {
+            // Content that neither compression nor deduplication makes cheap.
+            let mut content = IoBuf::zeroed(bytes);
+            random.fill(content.as_mut_slice());
+            payload = content.freeze();
+        }
+        Self {
+            load: Arc::clone(load),
+            unit: unit.clone(),
+            random,
+            buf,
+            payload,
+        }
     }
-    let mut begun = Instant::now();
-    while !load.stop.load(Ordering::Relaxed) {
-        let offset = load.next_offset(&mut random);
-        let result = if load.next_writes(&mut random) {
-            unit.write_at(offset, payload.clone()).await
-        } else {
-            let (result, returned) = unit.read_at(offset, buf).await;
-            buf = returned;
-            result
-        };
-        // The end of one I/O is the beginning of the next.
-        let now = Instant::now();
-        load.count(now - begun, result);
-        begun = now;
-        // An I/O that completes at once must not keep timers and signals from running.
-        tokio::task::coop::consume_budget().await;
+
+    async fn run(mut self) {
+        let load = self.load;
+        let mut begun = Instant::now();
+        while !load.stop.load(Ordering::Relaxed) {
+            let offset = load.next_offset(&mut self.random);
+            let result = if load.next_writes(&mut self.random) {
+                self.unit.write_at(offset, self.payload.clone()).await
+            } else {
+                let (result, returned) = self.unit.read_at(offset, self.buf).await;
+                self.buf = returned;
+                result
+            };
+            // The end of one I/O is the beginning of the next.
+            let now = Instant::now();
+            load.count(now - begun, result);
+            begun = now;
+            // An I/O that completes at once must not keep timers and signals from running.
+            tokio::task::coop::consume_budget().await;
+        }
     }
 }
 

@@ -25,7 +25,9 @@ pub(crate) fn write(path: &Path, report: &Report) -> Result<()> {
     let facts = markdown::circumstances(&report.circumstances);
     match report.profile {
         Profile::Goals => {
-            let mut section = format!("{facts}\n{}", markdown::goals(&report.goals));
+            let picture = format!("![IOPS and CPU per I/O over depth]({PICTURE})");
+            let goals = markdown::goals(&report.goals);
+            let mut section = format!("{facts}\n{picture}\n\n{goals}");
             if let Some(sessions) = &report.sessions {
                 section += &format!("\n{}", markdown::sessions_text(sessions));
             }

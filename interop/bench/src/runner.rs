@@ -152,9 +152,9 @@ fn measured(args: &RunArgs) -> Result<Report> {
         child::use_realtime();
     }
     let (rounds, seconds) = match profile {
-        Profile::Goals => (5, 1.0),
+        Profile::Goals => (5, 0.8),
         Profile::Matrix => (3, 0.5),
-        Profile::Smoke => (1, 0.2),
+        Profile::Smoke => (1, 0.4),
     };
     let rounds = args.rounds.unwrap_or(rounds);
     let seconds = args.seconds.unwrap_or(seconds);
