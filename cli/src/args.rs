@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use clap::builder::TypedValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use initiator::{IscsiName, LoadBalancePolicy, NoPathRetry, Portal, SecondFence};
+use initiator::{Failback, IscsiName, LoadBalancePolicy, NoPathRetry, Portal, SecondFence};
 
 use crate::size::{parse_duration, parse_size};
 use crate::url::{Side, Url, parse_portal_argument};
@@ -395,6 +395,10 @@ pub(crate) struct LoginArgs {
     /// What I/O does while no path is up: fail, queue (for ever), or wait so long and then fail.
     #[arg(long, value_name = "fail|queue|TIME", value_parser = parse_no_path_retry, default_value = "60s")]
     pub(crate) no_path_retry: NoPathRetry,
+    /// When I/O goes back to better paths (ALUA): immediate, manual (never by itself), followover
+    /// (when one of them comes up), or after so many seconds.
+    #[arg(long, value_name = "MODE", default_value = "immediate")]
+    pub(crate) failback: Failback,
     /// What is done about a lost write when its session cannot be reinstated: none (it ends with an
     /// unknown outcome), timer=TIME (waits, then repeats it: no guarantee), lu-reset (aborts what
     /// all hosts do on the unit), stpg (has an array move the unit), pr-abort.
@@ -498,6 +502,8 @@ mod tests {
             format!("bench {url} --policy RRWS"),
             format!("info {url} --no-path-retry queue --fence timer=20s --fence-settle 1s"),
             format!("info {url} --no-path-retry 90s --fence lu-reset"),
+            format!("info {url} --failback followover"),
+            format!("info {url} --failback 30"),
             format!("--json info {url} --chap-name u --chap-secret-file f --chap-alg sha256,md5"),
             format!(
                 "info {url} --mutual-name t --mutual-secret-file g --initiator-name iqn.2026-11.org.example:me"

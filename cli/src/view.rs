@@ -1,6 +1,6 @@
 //! A logical unit's paths and a target's sessions as rows, for tables, trees and JSON alike.
 
-use initiator::{ConnectionSnapshot, LogicalUnit, SessionSnapshot, SessionStats, Topology};
+use initiator::{ConnectionSnapshot, LogicalUnit, PathId, SessionSnapshot, SessionStats, Topology};
 use serde::Serialize;
 
 use crate::render::tree::Node;
@@ -15,6 +15,12 @@ pub(crate) struct PathRow {
     pub(crate) group: Option<u16>,
     /// State in one word.
     pub(crate) state: String,
+    /// Paths of equal priority are one group; the higher the better.
+    pub(crate) priority: u8,
+    /// Target port group (ALUA), when the target says so.
+    pub(crate) target_port_group: Option<u16>,
+    /// Its access state.
+    pub(crate) access: Option<String>,
     /// Whether it carries I/O.
     pub(crate) usable: bool,
     /// Commands that were answered.
@@ -29,6 +35,9 @@ pub(crate) fn paths(topology: &Topology) -> Vec<PathRow> {
         path: path.label.to_string(),
         group: path.portal_group,
         state: path.state.to_string(),
+        priority: path.priority,
+        target_port_group: path.access.map(|access| access.group),
+        access: path.access.map(|access| access.state.to_string()),
         usable: path.state.is_usable(),
         ios: path.stats.ios,
         failed: path
@@ -39,7 +48,8 @@ pub(crate) fn paths(topology: &Topology) -> Vec<PathRow> {
     topology.paths.iter().map(row).collect()
 }
 
-/// The unit as a tree: itself, and a line per path.
+/// The unit as a tree: itself, and a line per path; with target port groups, under a line per group
+/// of paths.
 pub(crate) fn tree(unit: &LogicalUnit) -> Node {
     let geometry = unit.geometry();
     let topology = unit.topology();
@@ -50,16 +60,40 @@ pub(crate) fn tree(unit: &LogicalUnit) -> Node {
         geometry.block_bytes,
         topology.policy,
     );
-    paths(&topology).iter().fold(Node::new(text), |tree, path| {
-        let group = path
-            .group
-            .map(|group| format!(" group {group}"))
-            .unwrap_or_default();
-        tree.with(Node::new(format!(
-            "{}{group}: {}, {} I/Os, {} failed",
-            path.path, path.state, path.ios, path.failed
-        )))
-    })
+    let rows: Vec<(PathId, PathRow)> = topology
+        .paths
+        .iter()
+        .map(|path| path.id)
+        .zip(paths(&topology))
+        .collect();
+    if topology.access.is_none() {
+        let all = rows.iter().map(|(_, row)| path_node(row));
+        return all.fold(Node::new(text), Node::with);
+    }
+    let groups = topology.groups.iter().map(|group| {
+        let used = if group.in_use { ", in use" } else { "" };
+        let node = Node::new(format!("priority {}{used}", group.priority));
+        let members = rows.iter().filter(|(id, _)| group.paths.contains(id));
+        members
+            .map(|(_, row)| path_node(row))
+            .fold(node, Node::with)
+    });
+    groups.fold(Node::new(text), Node::with)
+}
+
+fn path_node(path: &PathRow) -> Node {
+    let group = path
+        .group
+        .map(|group| format!(" group {group}"))
+        .unwrap_or_default();
+    let access = match (path.target_port_group, &path.access) {
+        (Some(group), Some(access)) => format!(", target port group {group} {access}"),
+        _ => String::new(),
+    };
+    Node::new(format!(
+        "{}{group}: {}{access}, {} I/Os, {} failed",
+        path.path, path.state, path.ios, path.failed
+    ))
 }
 
 /// The identity that paths are compared by.

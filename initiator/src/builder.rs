@@ -13,8 +13,8 @@ use crate::isids::Isids;
 use crate::runtime::Shards;
 use crate::state::{Slot, StateError};
 use crate::{
-    AuthError, ChapCredentials, Initiator, IscsiName, Isid, LoadBalancePolicy, MutualCredentials,
-    NoPathRetry, OfferError, Portal, Runtime, SecondFence, Tuning,
+    AuthError, ChapCredentials, Failback, Initiator, IscsiName, Isid, LoadBalancePolicy,
+    MutualCredentials, NoPathRetry, OfferError, Portal, Runtime, SecondFence, Tuning,
 };
 
 /// Most commands in flight of one session.
@@ -264,6 +264,14 @@ impl Builder {
     #[must_use]
     pub fn no_path_retry(mut self, retry: NoPathRetry) -> Self {
         self.multipath.no_path_retry = retry;
+        self
+    }
+
+    /// When I/O goes back to a better group of paths. Changeable later
+    /// ([`crate::LogicalUnit::set_failback`]).
+    #[must_use]
+    pub fn failback(mut self, failback: Failback) -> Self {
+        self.multipath.failback = failback;
         self
     }
 

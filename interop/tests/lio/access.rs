@@ -92,7 +92,7 @@ fn the_report_is_read_as_the_administrator_has_set_it() {
         lio.access(sandbox, "ano", Access::Standby)?;
         lio.exec(
             sandbox,
-            "echo 7 >$core/fileio_1/thin1/alua/ao/implicit_trans_secs",
+            "for g in ao ano; do echo 7 >$core/fileio_1/thin1/alua/$g/implicit_trans_secs; done",
         )?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()

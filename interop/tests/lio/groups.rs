@@ -16,6 +16,14 @@ fn both_portal_groups_are_one_logical_unit() {
         for word in ["10.99.1.15:3260 group 1", "10.99.2.15:3260 group 2"] {
             ensure!(info.contains(word), "{word} is missing in:\n{info}");
         }
+        for word in [
+            "priority 50, in use",
+            "priority 10",
+            "target port group 1 active/optimized",
+            "target port group 2 active/non-optimized",
+        ] {
+            ensure!(info.contains(word), "{word} is missing in:\n{info}");
+        }
         let load = Load::start(sandbox, 10, &[0, 1, 2])?;
         load.finish_verified(sandbox, lio)?;
         Ok(())
