@@ -86,7 +86,7 @@ impl Session {
                 self.declare(now, vec![(key, value)])?,
             ));
         }
-        let now_in_force = self.restrict(key, &value);
+        let now_in_force = self.restrict(now, key, &value);
         Ok(if now_in_force {
             Applied::AtOnce
         } else {
@@ -95,7 +95,7 @@ impl Session {
     }
 
     /// Puts a value into force as far as it only restricts this side; whether it is in force then.
-    fn restrict(&mut self, key: Key, value: &str) -> bool {
+    fn restrict(&mut self, now: Instant, key: Key, value: &str) -> bool {
         let row = self.keys.iter().find(|row| row.key == key.name());
         let Some(negotiated) = row.map(|row| row.result.clone()) else {
             return false;
@@ -110,6 +110,9 @@ impl Session {
         } else if key == Key::DefaultTime2Wait && number(value) >= number(&negotiated) {
             // Waiting longer is allowed (RFC 7143 §7.5).
             self.params.time2wait_s = number(value).unwrap_or(self.params.time2wait_s);
+        } else if key == Key::MaxConnections && number(value) <= number(&negotiated) {
+            // It is a limit, not a duty.
+            self.want_connections(now, number(value).unwrap_or(1));
         } else {
             return negotiated == value;
         }

@@ -49,6 +49,25 @@ impl Session {
         Ok(())
     }
 
+    /// From now on the session is to have `count` connections: opens what is missing, and logs out
+    /// what is too much, the youngest first.
+    pub(super) fn want_connections(&mut self, now: Instant, count: u16) {
+        let count = usize::from(count).max(1);
+        loop {
+            let stays = |it: &&Connection| matches!(it.work, Work::Nothing) && it.is_up();
+            let staying = self.connections.iter().filter(stays);
+            let cids: SmallVec<[Cid; 4]> = staying.map(|it| it.cid).collect();
+            let Some(youngest) = cids.last().filter(|_| cids.len() > count) else {
+                break;
+            };
+            if self.remove_connection(now, *youngest).is_err() {
+                break;
+            }
+        }
+        self.wanted = count;
+        self.open_more(now);
+    }
+
     /// The target asked for the logout of a connection within `limit` (Async Message 1). `false`:
     /// the session has no other one, so that it has to be logged out itself.
     pub(super) fn connection_logout_asked(

@@ -98,8 +98,9 @@ impl Words<'_> {
             write!(f, "{}{byte:02x}", if index == 0 { "" } else { " " })?;
         }
         let way = match (self.flag(0x40), self.flag(0x20)) {
-            (true, _) => "to read",
-            (_, true) => "to write",
+            (true, true) => "to write, others to read",
+            (true, false) => "to read",
+            (false, true) => "to write",
             (false, false) => "of data",
         };
         write!(

@@ -3,6 +3,7 @@
 //! [`Several`] plays target and driver of any number of connections. As in [`super::Peer`], PDUs are
 //! made and read byte by byte, without the crate's codec.
 
+mod asking;
 mod reassigning;
 mod recovering;
 mod sharing;
