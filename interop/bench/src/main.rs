@@ -13,6 +13,7 @@ mod frames;
 mod gather;
 mod goals;
 mod limit;
+mod machine;
 mod markdown;
 mod matrix;
 mod measure;

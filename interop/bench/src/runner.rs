@@ -6,7 +6,6 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 use clap::Args;
@@ -18,7 +17,7 @@ use crate::matrix::{self, Cell, SLOW_MBIT, Server};
 use crate::report::{Circumstances, Report, Row};
 use crate::servers::Target;
 use crate::tools::Tools;
-use crate::{child, goals, markdown, sessions, svg, verify};
+use crate::{child, goals, machine, markdown, sessions, svg, verify};
 
 /// What to measure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,7 +37,7 @@ pub(crate) struct RunArgs {
     /// What the goals need, held against the goals; about eight minutes (the default).
     #[arg(long, group = "profile")]
     goals: bool,
-    /// Every size, depth, direction, digest and number of paths; about an hour.
+    /// Every size, depth, direction, digest and number of paths; about half an hour.
     #[arg(long, group = "profile")]
     matrix: bool,
     /// A little of everything, to see that it works; about a minute. Figures mean nothing.
@@ -84,8 +83,8 @@ pub(crate) struct Plan {
     pub(crate) contenders: Vec<Contender>,
 }
 
-/// Load averages above this make a document a lie.
-const IDLE_LOAD: f64 = 0.7;
+/// A machine that is busier makes a document a lie.
+const BUSY_MOST: f64 = 0.1;
 
 /// Starting and logging in, per run and roughly.
 const OVERHEAD_SECONDS: f64 = 0.2;
@@ -140,13 +139,16 @@ fn measured(args: &RunArgs) -> Result<Report> {
         (_, true) => Profile::Smoke,
         (false, false) => Profile::Goals,
     };
-    let load_before = load();
-    let busy = load_before.split(' ').next().and_then(|l| l.parse().ok());
-    ensure!(
-        args.write_docs.is_none() || args.loaded || busy.is_none_or(|load: f64| load < IDLE_LOAD),
-        "the load is {load_before}: figures of a loaded machine do not belong into a document \
-         (--loaded to write them all the same)"
-    );
+    let load_before = machine::load();
+    if args.write_docs.is_some() && !args.loaded {
+        let busy = machine::busy()?;
+        ensure!(
+            busy < BUSY_MOST,
+            "the processors are busy for {:.0} %: figures of a loaded machine do not belong into \
+             a document (--loaded to write them all the same)",
+            busy * 100.0
+        );
+    }
     let tools = Tools::prepare()?;
     if args.realtime {
         child::use_realtime();
@@ -189,7 +191,7 @@ fn measured(args: &RunArgs) -> Result<Report> {
             say(&markdown::verified_line(done));
         }
     }
-    circumstances.load_after = load();
+    circumstances.load_after = machine::load();
     say(&format!("load {}\n", circumstances.load_after));
     let mut report = Report {
         profile,
@@ -297,46 +299,14 @@ fn measure(tools: &Tools, target: &Target, plan: Plan, rounds: u32, seconds: f64
 fn circumstances(load_before: String, rounds: u32, seconds: f64) -> Circumstances {
     Circumstances {
         command: std::env::args().skip(1).collect::<Vec<_>>().join(" "),
-        commit: said("git", &["describe", "--always", "--dirty"]),
-        machine: machine(),
-        libiscsi: said("dpkg-query", &["-W", "-f", "${Version}", "libiscsi7"]),
+        commit: machine::said("git", &["describe", "--always", "--dirty"]),
+        machine: machine::name(),
+        libiscsi: machine::said("dpkg-query", &["-W", "-f", "${Version}", "libiscsi7"]),
         load_before,
         load_after: String::new(),
         rounds,
         seconds,
     }
-}
-
-/// Processor, number of cores, kernel.
-fn machine() -> String {
-    let model = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = model
-        .lines()
-        .find_map(|line| line.strip_prefix("model name"));
-    let model = model.map_or("", |rest| rest.trim_start_matches([' ', '\t', ':']));
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    format!("{model}, {cores} cores, Linux {}", kernel.trim())
-}
-
-/// What a program says, if there is such a program.
-fn said(program: &str, arguments: &[&str]) -> String {
-    let mut command = Command::new(program);
-    command
-        .args(arguments)
-        .current_dir(env!("CARGO_MANIFEST_DIR"));
-    let output = command.output().ok().filter(|o| o.status.success());
-    let text = output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
-    text.unwrap_or_else(|| "unknown".to_owned())
-}
-
-/// The load averages, which say how far to trust absolute figures.
-fn load() -> String {
-    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    load.split_whitespace()
-        .take(3)
-        .collect::<Vec<_>>()
-        .join(" ")
 }
 
 #[expect(clippy::print_stdout, reason = "a result")]
