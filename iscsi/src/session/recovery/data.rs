@@ -3,33 +3,24 @@
 //! A gap in DataSN or R2TSN shows at the next PDU of the task, a lost tail of Data-In at the SCSI
 //! Response (ExpDataSN). Each is asked for at once, and again when it does not come. The status of
 //! a read is held back until its data are complete, so that it is not acknowledged before
-//! (RFC 7143 §7.9), and an A bit is answered when everything before it is there (§11.7.2).
+//! (RFC 7143 §7.9).
 //!
 //! R2Ts are asked for once and never by a timer of ours: the target has timers of its own, and
 //! recovers by another R2T (RFC 7143 §7.1.4.1).
-//!
-//! After a change of our MaxRecvDataSegmentLength a task is asked for whole (R-Data SNACK): the
-//! target cuts and numbers its data anew, so from then on data are known by offset, and the status
-//! that counts is the one with the tag of the request.
 
 use std::time::Instant;
 
 use scsi::{DataPhase, ScsiAnswer, Status};
-use smallvec::SmallVec;
 
 use super::gaps::{Arrival, Run, Untrackable};
 use super::{Again, Reaction, TaskRecovery, reaction};
 use crate::name::Cid;
 use crate::serial::{DataSn, R2tSn};
 use crate::session::Session;
-use crate::session::control::Control;
 use crate::session::error::{LossReason, ProtocolError};
 use crate::session::task::{Stage, Task, TaskKey};
 use crate::wire::receiver::FrameError;
-use crate::wire::{DataIn, Response, SnackRequest};
-
-/// DataACKs of one task that wait for data.
-const ACKS_MAX: usize = 16;
+use crate::wire::{DataIn, Response};
 
 /// Fixed-format sense data: ABORTED COMMAND, CRC ERROR DETECTED, which is how "protocol service
 /// CRC error" is signalled (RFC 7143 §11.4.7.2).
@@ -39,7 +30,7 @@ const CRC_ERROR: [u8; 18] = [
 
 impl TaskRecovery {
     /// Whether its data are known by offset, not by DataSN.
-    fn by_offset(&self) -> bool {
+    pub(super) fn by_offset(&self) -> bool {
         self.snack_tag != 0
     }
 }
@@ -185,7 +176,7 @@ impl Session {
         }
     }
 
-    fn recovery_of(&mut self, key: TaskKey) -> Option<&mut TaskRecovery> {
+    pub(super) fn recovery_of(&mut self, key: TaskKey) -> Option<&mut TaskRecovery> {
         self.tasks.get_mut(key)?.recovery.as_deref_mut()
     }
 
@@ -208,32 +199,6 @@ impl Session {
             return self.ask_for_all_data(key);
         }
         self.push_snack(cid, run.snack(key.itt()));
-    }
-
-    /// Asks for all unacknowledged data of a read, cut anew.
-    fn ask_for_all_data(&mut self, key: TaskKey) {
-        let Some(task) = self.tasks.get_mut(key) else {
-            return;
-        };
-        let cid = task.allegiance;
-        let Some(recovery) = task.recovery.as_deref_mut() else {
-            return;
-        };
-        recovery.gaps.clear();
-        recovery.acks.clear();
-        recovery.snack_tag = match recovery.snack_tag.wrapping_add(1) {
-            0 | u32::MAX => 1,
-            tag => tag,
-        };
-        let tag = recovery.snack_tag;
-        if let Some(connection) = self.connections.get_mut(cid) {
-            // Another answer with the same StatSN follows (RFC 7143 §11.16.3).
-            connection
-                .recovery
-                .held
-                .drop_held(|pdu| ends(pdu).is_some_and(|(itt, _)| itt == key.itt()));
-        }
-        self.push_snack(cid, SnackRequest::r_data(key.itt(), tag));
     }
 
     /// Nothing came for a while: asks again for all that is missing of a task.
@@ -264,26 +229,7 @@ impl Session {
         }
     }
 
-    fn ask_again_for_all_data(&mut self, now: Instant, key: TaskKey) {
-        let due = self.again_at(now);
-        let Some(task) = self.tasks.get_mut(key) else {
-            return;
-        };
-        let (leading, expected) = (task.read.leading(), task.read_bytes());
-        let Some(recovery) = task.recovery.as_deref_mut() else {
-            return;
-        };
-        recovery.again.due = (leading < expected).then_some(due);
-        let moves = leading != recovery.again.low;
-        let count = recovery.again.count(leading);
-        if self.too_often(count) {
-            self.give_up_task(now, key);
-        } else if leading < expected && !moves {
-            self.ask_for_all_data(key);
-        }
-    }
-
-    fn give_up_task(&mut self, now: Instant, key: TaskKey) {
+    pub(super) fn give_up_task(&mut self, now: Instant, key: TaskKey) {
         let Some(task) = self.tasks.get(key) else {
             return;
         };
@@ -383,59 +329,6 @@ impl Session {
         Ok(false)
     }
 
-    /// Whether a status is void: an R-Data SNACK has been sent since, and this is not the answer
-    /// to it (RFC 7143 §11.4.4), or data are still missing after it.
-    pub(super) fn is_stale(&mut self, now: Instant, pdu: &Response) -> Result<bool, ProtocolError> {
-        let Some((itt, _)) = ends(pdu) else {
-            return Ok(false);
-        };
-        let key = TaskKey::from_itt(itt);
-        let Some(task) = self.tasks.get_mut(key).filter(|it| it.stage == Stage::Sent) else {
-            return Ok(false);
-        };
-        let (expected, leading) = (task.read_bytes(), task.read.leading());
-        let both = task.is_bidirectional();
-        let Some(recovery) = task.recovery.as_deref_mut().filter(|it| it.by_offset()) else {
-            return Ok(false);
-        };
-        if recovery.rejected {
-            return Ok(false);
-        }
-        let Response::Scsi(response) = pdu else {
-            return Ok(true);
-        };
-        if response.snack_tag != recovery.snack_tag {
-            return Ok(true);
-        }
-        let residual = if both {
-            response.bidirectional_read
-        } else {
-            response.residual
-        };
-        let claimed = if residual.underflow {
-            expected.saturating_sub(residual.count)
-        } else {
-            expected
-        };
-        if Status(response.status) != Status::GOOD || leading >= claimed {
-            return Ok(false);
-        }
-        // All that was cut anew has been sent, and some of it is not here.
-        let count = recovery.again.count(leading);
-        if self.too_often(count) {
-            return Err(ProtocolError::MissingData {
-                expected: claimed,
-                actual: leading,
-            });
-        }
-        let due = self.again_at(now);
-        if let Some(recovery) = self.recovery_of(key) {
-            recovery.again.due = Some(due);
-        }
-        self.ask_for_all_data(key);
-        Ok(true)
-    }
-
     /// The payload of a Data-In is in its place, at a level that recovers: the answers that waited
     /// for it are dealt with, and A bits answered.
     #[inline]
@@ -458,63 +351,6 @@ impl Session {
         Ok(())
     }
 
-    /// The payload of a Data-In is in its place: answers its A bit, and those that waited for it
-    /// (RFC 7143 §11.7.2).
-    pub(super) fn acknowledge_data(&mut self, cid: Cid, pdu: &DataIn) {
-        let key = TaskKey::from_itt(pdu.itt);
-        let Some(task) = self.tasks.get_mut(key).filter(|it| it.stage == Stage::Sent) else {
-            if pdu.acknowledge {
-                self.acknowledge_by_status(cid);
-            }
-            return;
-        };
-        let next = task.read.next_data_sn().0;
-        let after = pdu.data_sn.0.saturating_add(1);
-        // One that came again has been answered.
-        let asks = pdu.acknowledge && after > task.read.acknowledged;
-        let Some(recovery) = task.recovery.as_deref_mut() else {
-            if asks {
-                task.read.acknowledged = after;
-                self.push_data_ack(cid, key, SnackRequest::data_ack(pdu.lun, pdu.ttt, after));
-            }
-            return;
-        };
-        let waiting = &mut recovery.acks;
-        if asks && !waiting.iter().any(|(.., ack)| *ack == after) {
-            if waiting.len() >= ACKS_MAX {
-                waiting.remove(0);
-            }
-            let at = waiting.partition_point(|(.., ack)| *ack < after);
-            waiting.insert(at, (pdu.lun, pdu.ttt, after));
-        }
-        let complete = if recovery.by_offset() {
-            // Numbers of the new cut, the first of which come first.
-            after
-        } else {
-            recovery.gaps.first().unwrap_or(next)
-        };
-        let behind = recovery.acks.partition_point(|(.., ack)| *ack <= complete);
-        let ready: SmallVec<[_; 1]> = recovery.acks.drain(..behind).collect();
-        if let Some((.., last)) = ready.last() {
-            task.read.acknowledged = *last;
-        }
-        for (lun, ttt, after) in ready {
-            self.push_data_ack(cid, key, SnackRequest::data_ack(lun, ttt, after));
-        }
-    }
-
-    /// The status that acknowledges the data of a task has come with its last A bit: tells the
-    /// target by ExpStatSN (RFC 7143 §11.7.2), unless something is about to be sent anyway.
-    pub(super) fn acknowledge_by_status(&mut self, cid: Cid) {
-        let lun = scsi::Lun::ZERO;
-        let Some(connection) = self.connections.get_mut(cid) else {
-            return;
-        };
-        if connection.controls.is_empty() {
-            connection.controls.push_back(Control::Acknowledge { lun });
-        }
-    }
-
     /// The target refuses to send data again: it ends the task with a status of its own, or has
     /// sent the status already (RFC 7143 §7.8).
     pub(super) fn data_snack_rejected(&mut self, key: TaskKey) {
@@ -523,28 +359,11 @@ impl Session {
             recovery.again.due = None;
         }
     }
-
-    /// Our MaxRecvDataSegmentLength on a connection has changed: what is asked for again of the
-    /// tasks under way comes cut anew (RFC 7143 §11.16.3).
-    pub(in crate::session) fn max_recv_bytes_changed(&mut self, cid: Cid) {
-        if !self.recovers() {
-            return;
-        }
-        for index in self.tasks.indices() {
-            if let Some(task) = self.tasks.at_mut(index)
-                && task.stage == Stage::Sent
-                && task.allegiance == cid
-                && task.reads()
-            {
-                task.recovery.get_or_insert_default().resegment = true;
-            }
-        }
-    }
 }
 
 impl Task {
     /// Whether it reads.
-    fn reads(&self) -> bool {
+    pub(super) fn reads(&self) -> bool {
         matches!(self.data, DataPhase::Read(_) | DataPhase::Bidirectional(_))
     }
 
@@ -570,7 +389,7 @@ pub(in crate::session) fn without_data(answer: ScsiAnswer, lacks_data: bool) -> 
 }
 
 /// The task that an answer ends with a status, and its ExpDataSN.
-fn ends(pdu: &Response) -> Option<(crate::wire::Itt, Option<u32>)> {
+pub(super) fn ends(pdu: &Response) -> Option<(crate::wire::Itt, Option<u32>)> {
     match pdu {
         Response::Scsi(response) if response.response == 0 => {
             Some((response.itt, Some(response.exp_data_sn.0)))

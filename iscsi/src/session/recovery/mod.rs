@@ -7,7 +7,9 @@
 //!
 //! - [`reaction`]: which error asks for what, one table;
 //! - `gaps`, `data`: Data-In and R2T that are missing, by DataSN, R2TSN and ExpDataSN; a status is
-//!   held back until the data of its task are there; DataACK;
+//!   held back until the data of its task are there;
+//! - `resegment`: data cut anew after a change of our MaxRecvDataSegmentLength;
+//! - `acknowledge`: DataACK;
 //! - `held`, `status`: answers that are missing, by StatSN; later ones wait for their turn;
 //! - `retry`: commands that never reached the target are sent again as they were;
 //! - `tail`: NOP-Out where silence may mean that the last PDU of all was lost;
@@ -23,6 +25,7 @@
 //! - `connection`: a connection is lost, the session lives on;
 //! - `reassign`: its tasks go on elsewhere.
 
+mod acknowledge;
 mod connection;
 mod data;
 mod gaps;
@@ -30,6 +33,7 @@ mod held;
 pub mod reaction;
 mod reassign;
 mod reject;
+mod resegment;
 mod retry;
 mod snack;
 mod status;
