@@ -274,6 +274,9 @@ impl Driver {
         if due <= now {
             core.session.handle_timeout(now);
             let quiet = core.session.is_quiet();
+            if quiet {
+                core.session.release_memory();
+            }
             drop(core);
             if quiet {
                 for link in &mut self.links {

@@ -422,6 +422,11 @@ impl Session {
         matches!(self.phase, Phase::Closed)
     }
 
+    /// Gives memory back that only a busy session needs.
+    pub fn release_memory(&mut self) {
+        self.tasks.release_memory();
+    }
+
     /// Whether nothing is under way, and nothing has been heard for the keepalive interval:
     /// memory for a busy connection can be given back.
     #[must_use]

@@ -172,7 +172,9 @@ impl TaskTable {
             return None;
         }
         self.slots.push(None);
-        self.generations.push(self.first_generation);
+        if self.generations.len() < self.slots.len() {
+            self.generations.push(self.first_generation);
+        }
         // Never more free slots than slots: returning one later does not allocate.
         self.free.reserve(self.slots.len() - self.free.len());
         Some(index)
@@ -214,7 +216,15 @@ impl TaskTable {
 
     /// Whether the tag was one of ours once.
     pub(super) fn was_used(&self, key: TaskKey) -> bool {
-        usize::from(key.index) < self.slots.len()
+        usize::from(key.index) < self.generations.len()
+    }
+
+    /// Gives the memory of the slots back, unless one is in use. Which tags were used is kept.
+    pub(super) fn release_memory(&mut self) {
+        if self.len() == 0 {
+            self.slots = Vec::new();
+            self.free = Vec::new();
+        }
     }
 
     /// Slots in use.

@@ -108,6 +108,29 @@ fn an_answer_after_the_abort_was_answered_is_only_late() {
 }
 
 #[test]
+fn memory_given_back_takes_no_slot_in_use_and_forgets_no_tag() {
+    let mut peer = Peer::up(quiet(), keys(&[]));
+    let key = peer.submit(0, short(test_unit_ready(), 2));
+    let itt = peer.one().itt();
+    peer.session.release_memory();
+    let answer = peer.answer(itt, 0);
+    peer.reply(&[answer]);
+    peer.good(key);
+    peer.session.release_memory();
+    // Were the tag unknown now, this would be a protocol error.
+    let late = peer.answer(itt, 0);
+    peer.reply(&[late]);
+    peer.assert_up();
+    let next = peer.submit(0, short(test_unit_ready(), 2));
+    let again = peer.one().itt();
+    assert_ne!(again, itt, "the slot's next generation");
+    let answer = peer.answer(again, 0);
+    peer.reply(&[answer]);
+    peer.good(next);
+    peer.assert_clean();
+}
+
+#[test]
 fn the_ladder_goes_up_step_by_step_and_ends_with_the_session() {
     let mut peer = Peer::up(quiet(), keys(&[]));
     let key = peer.submit(7, short(test_unit_ready(), 2));
