@@ -26,8 +26,9 @@
 //! # }
 //! ```
 //!
-//! More in the crate's `examples`. Everything needs a tokio runtime with I/O and time enabled, and
-//! lives on the one in which it was started.
+//! More in the crate's `examples`. Everything needs a tokio runtime with I/O and time enabled.
+//! Sessions live on the one in which they were started, or, with [`Runtime::Sharded`], on threads
+//! of their own.
 //!
 //! What it does not do: attach a logical unit to the host as a device, keep a list of targets
 //! from run to run, reserve.
