@@ -8,7 +8,7 @@
 //! initiator requirement that can be seen from here becomes a [`Violation`]; equal configuration, seed, input and
 //! times give equal output.
 //!
-//! What it does not do: SRP and Kerberos, persistent reservations, storage on disk.
+//! What it does not do: SRP and Kerberos, storage on disk, response fences other than those of task management.
 //!
 //! ```
 //! use std::time::Instant;
