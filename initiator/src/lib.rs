@@ -62,13 +62,15 @@ pub use iscsi::session::{
 };
 pub use iscsi::text::{ConnectionParams, NegotiatedKey, OfferError, SessionParams};
 pub use mpio::{
-    AssembleError, ErrorClass, EventKind as PathEvent, Failback, FenceFailure, FenceQuality,
-    Geometry, IoError, IoErrorKind, KeyCount, LoadBalancePolicy, LuIdentity, NoPathRetry,
-    OutcomeCertainty, PathAccess, PathGroup, PathId, PathSettings, PathSnapshot, PathState,
-    PathStats, ReservationError, SecondFence, SwitchReason, Topology, Tuning, UnknownFailback,
+    Access, AssembleError, Attention, ErrorClass, EventKind as PathEvent, Failback, FenceFailure,
+    FenceQuality, Geometry, IoError, IoErrorKind, KeyCount, LoadBalancePolicy, LuIdentity,
+    NoPathRetry, OutcomeCertainty, PathAccess, PathGroup, PathId, PathSettings, PathSnapshot,
+    PathState, PathStats, ReservationError, SecondFence, SwitchReason, Topology, Tuning,
+    UnknownFailback,
 };
 pub use query::QueryError;
 pub use runtime::Runtime;
+pub use scsi::alua::{AccessState, SettableState};
 pub use scsi::reservation;
 pub use scsi::{Bytes, Cdb, Command, DataPhase, IoBuf, Lun, NexusState, ScsiAnswer, TaskAttribute};
 pub use state::StateError;
