@@ -222,7 +222,7 @@ impl World {
         } else {
             pdu.put(28, c).put(32, d)
         };
-        if damaged && data > 0 && peer.has_data_digest() {
+        if damaged && !pdu.data.is_empty() && peer.has_data_digest() {
             peer.reply_damaged(&pdu);
         } else {
             peer.reply(&[pdu]);
