@@ -477,7 +477,11 @@ fn at_level_2_with_several_connections() {
         let done = World::new(seed, 2, connections).run();
         (reassigned, retried) = (reassigned + done.0, retried + done.1);
     }
-    assert!(reassigned > 0 && retried > 0, "{reassigned} {retried}");
+    let single = std::env::var_os("LOSSES_SEED").is_some();
+    assert!(
+        single || (reassigned > 0 && retried > 0),
+        "{reassigned} {retried}"
+    );
 }
 
 #[test]

@@ -106,6 +106,24 @@ impl Session {
         self.push_control(cid, Control::Reset { itt, lun });
     }
 
+    /// A connection is lost: resets that may have gone on it are asked for again on another, since
+    /// immediate requests do not outlive their connection (RFC 7143 §7.14). A second reset does no
+    /// harm.
+    pub(super) fn reset_again(&mut self, now: Instant) {
+        for at in 0..self.controls.asked.len() {
+            let tag = self.controls.tag();
+            let deadline = later(now, self.config.timeouts.lu_reset);
+            let Some((itt, Asked::Reset { lun, cmd_sn }, due)) = self.controls.asked.get_mut(at)
+            else {
+                continue;
+            };
+            (*itt, *cmd_sn, *due) = (tag, None, deadline);
+            let (itt, lun) = (tag, *lun);
+            let cid = self.any_connection();
+            self.push_control(cid, Control::Reset { itt, lun });
+        }
+    }
+
     /// A task management response came.
     pub(super) fn task_response(
         &mut self,

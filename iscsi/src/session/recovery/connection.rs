@@ -98,6 +98,7 @@ impl Session {
         self.push_event(Event::ConnectionLost { cid, reason });
         self.close_one(cid, true, Next::Recover);
         self.recoveries_lost(now, cid);
+        self.reset_again(now);
     }
 
     /// What can be done for the tasks of a connection that is lost.

@@ -365,3 +365,35 @@ fn a_session_that_ends_after_a_retry_does_not_say_that_nothing_was_sent() {
     let unknown = (DeliveryErrorKind::ConnectionLost, Certainty::SentNoAnswer);
     assert_eq!(peer.failed(key), unknown);
 }
+
+#[test]
+fn a_reset_that_went_with_its_connection_is_asked_for_again() {
+    let mut peer = Several::up(2, 2);
+    let mut command = test_unit_ready();
+    command.timeout = Duration::from_secs(1);
+    let key = peer.submit(command);
+    let task = peer.one(1);
+    peer.exp_cmd_sn = peer.exp_cmd_sn.wrapping_add(1);
+    peer.wait(Duration::from_secs(1));
+    let abort = peer.one(1);
+    assert_eq!(abort.bhs[1], 0x81);
+    peer.task_answer(1, abort.itt(), 255);
+    let reset = peer.one(1);
+    assert_eq!(reset.bhs[..2], [0x42, 0x85], "LOGICAL UNIT RESET");
+    peer.cut(1);
+    peer.wait(Duration::ZERO);
+    let sent = peer.sent(2);
+    let again = sent.iter().find(|pdu| pdu.bhs[..2] == [0x42, 0x85]);
+    let again = again.expect("the reset").clone();
+    assert_ne!(again.itt(), reset.itt());
+    let logout = sent.iter().find(|pdu| pdu.opcode() == LOGOUT);
+    let logout = logout.expect("the logout").itt();
+    peer.task_answer(2, again.itt(), 0);
+    peer.logged_out(2, logout, 0, [0, 20]);
+    assert_eq!(
+        peer.failed(key),
+        (DeliveryErrorKind::TimedOut, Certainty::Answered)
+    );
+    assert_eq!(peer.session.snapshot().stats.losses, 0);
+    assert_eq!(task.opcode(), COMMAND);
+}
