@@ -14,11 +14,6 @@ use crate::fault::Fault;
 use crate::net::Dial;
 use crate::scenario::{address, ms};
 
-/// Whether portals redirect into other portal groups. Off: a session whose life ended in another
-/// group than its home's is not fenced there any more, so what was uncertain stays held for ever
-/// (safe, but not live).
-const REDIRECT_TO_OTHER_GROUPS: bool = false;
-
 /// Kinds of faults; a seed has some of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
@@ -407,14 +402,12 @@ impl Plan<'_> {
             }
             _ => {
                 let other = self.rng.usize(..self.portals);
-                let elsewhere = self.groups[other] != self.groups[portal];
-                if other == portal || (elsewhere && !REDIRECT_TO_OTHER_GROUPS) {
+                if other == portal {
                     return;
                 }
                 quirks.redirect = Some(Redirect {
                     address: address(other),
-                    // A home in another group would leave what is uncertain in this one for ever.
-                    permanent: !elsewhere && self.rng.bool(),
+                    permanent: self.rng.bool(),
                     portal: Some(portal),
                 });
             }

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use scsi::{Command, Completion, FenceError, Incarnation, Lun, Nexus, NexusState};
+use scsi::{Command, Completion, FenceError, Incarnation, Lun, Nexus, NexusState, ResetError};
 use tokio::sync::{broadcast, watch};
 
 use super::driver::Driver;
@@ -13,7 +13,8 @@ use super::shared::{Shared, Status};
 use super::submit::execute;
 use crate::name::{Cid, Portal};
 use crate::session::{
-    CloseReason, ConnectionError, Event, Session, SessionConfig, SessionSnapshot,
+    CloseReason, ConnectionError, Event, ManagementFunction, ManagementResponse, Session,
+    SessionConfig, SessionSnapshot, TaskManagementError,
 };
 
 /// Longest transfer of one command. Above this, more commands do more than longer ones.
@@ -299,6 +300,27 @@ impl Nexus for LunNexus {
             .wait_for(|status| status.state != seen)
             .await
             .map_or(NexusState::Closed, |status| status.state)
+    }
+
+    async fn reset_logical_unit(
+        &self,
+        incarnation: Incarnation,
+        budget: Duration,
+    ) -> Result<(), ResetError> {
+        if self.state() != NexusState::Up(incarnation) {
+            return Err(ResetError::Down);
+        }
+        let reset = self.task_management(ManagementFunction::LogicalUnitReset);
+        match tokio::time::timeout(budget, reset).await {
+            Ok(Ok(answer)) => match answer.response {
+                ManagementResponse::FunctionComplete => Ok(()),
+                other => Err(ResetError::Refused(other.code())),
+            },
+            Ok(Err(TaskManagementError::Down | TaskManagementError::Closed)) => {
+                Err(ResetError::Down)
+            }
+            Ok(Err(_)) | Err(_) => Err(ResetError::NoAnswer),
+        }
     }
 
     fn is_gone(&self) -> bool {

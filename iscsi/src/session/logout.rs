@@ -28,6 +28,8 @@ enum Why {
     Target,
     /// The login only served to end the old session.
     Fence,
+    /// An earlier life, in another portal group, has to be ended first; a new login follows.
+    Detour,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,6 +86,13 @@ impl Session {
                 Why::Target,
                 (limit / 2).min(self.config.timeouts.logout),
             );
+        }
+    }
+
+    /// Leaves in good order to end an earlier life where it lived.
+    pub(super) fn detour(&mut self, now: Instant) {
+        if matches!(self.phase, Phase::Up) {
+            self.start_logout(now, Why::Detour, self.config.timeouts.logout);
         }
     }
 
@@ -192,6 +201,11 @@ impl Session {
             Why::Target => After::Retry {
                 at: self.retry_after_life(now),
                 reason: LossReason::LogoutRequested,
+                failed: false,
+            },
+            Why::Detour => After::Retry {
+                at: self.reconnect.not_before(now),
+                reason: LossReason::Fenced,
                 failed: false,
             },
             Why::Fence => After::Again,

@@ -10,6 +10,7 @@
 use std::time::{Duration, Instant};
 
 use scsi::Incarnation;
+use smallvec::SmallVec;
 
 use super::connection::{Connection, Next, Work};
 use super::error::{CloseReason, LossReason};
@@ -33,6 +34,10 @@ const CONNECT_WITH_FENCE: Duration = Duration::from_millis(250);
 
 /// The longest wait between attempts while a fence is wanted.
 const RETRY_WITH_FENCE: Duration = Duration::from_millis(500);
+
+/// First and longest pause between two detours from a life that serves.
+const DETOUR_FIRST: Duration = Duration::from_secs(2);
+const DETOUR_MAX: Duration = Duration::from_secs(60);
 
 /// The longest wait a target may ask for: the most that DefaultTime2Wait can be (RFC 7143 §13.15).
 const WAIT_MAX: Duration = Duration::from_secs(3600);
@@ -64,6 +69,8 @@ pub(super) struct Reconnect {
     short_lives: u32,
     /// The newest life that somebody needs to be over.
     fence_wanted: Option<Incarnation>,
+    /// No detour from a life that serves before then, and how long the next pause is.
+    detour: (Instant, Duration),
     purpose: Purpose,
     portal: Option<Portal>,
     trail: Option<RedirectTrail>,
@@ -86,6 +93,7 @@ impl Reconnect {
             up_since: now,
             short_lives: 0,
             fence_wanted: None,
+            detour: (now, DETOUR_FIRST),
             purpose: Purpose::Serve,
             portal: None,
             trail: None,
@@ -118,15 +126,15 @@ impl Session {
     /// at the other portals of the group in turn with the home portal.
     pub(super) fn connect(&mut self, now: Instant) {
         let home = self.config.portal.clone();
-        let others = self.config.group_portals.len();
+        let others = self.fence_portals(&home);
         let try_other = self.reconnect.fence_wanted.is_some()
-            && others > 0
+            && !others.is_empty()
             && self.reconnect.fence_tries.is_multiple_of(2);
         let (portal, purpose) = if let Some(portal) = self.reconnect.portal.take() {
             (portal, self.reconnect.purpose)
         } else if try_other {
-            let turn = self.reconnect.fence_tries / 2 % others;
-            let other = self.config.group_portals.get(turn).cloned();
+            let turn = (self.reconnect.fence_tries / 2).checked_rem(others.len());
+            let other = turn.and_then(|turn| others.get(turn)).cloned();
             (other.unwrap_or(home), Purpose::Fence)
         } else {
             (home, Purpose::Serve)
@@ -138,7 +146,7 @@ impl Session {
         // For this attempt only: one that cannot even connect is followed by a wait.
         self.reconnect.auth = self.reconnect.fallback.take();
         let mut timeout = self.config.timeouts.connect;
-        if self.reconnect.fence_wanted.is_some() && others > 0 {
+        if self.reconnect.fence_wanted.is_some() && !others.is_empty() {
             let round = u32::try_from(self.reconnect.fence_tries / 2).unwrap_or(u32::MAX);
             timeout = timeout.min(CONNECT_WITH_FENCE.saturating_mul(1 << round.min(16)));
         }
@@ -157,6 +165,34 @@ impl Session {
             portal,
             timeout,
         });
+    }
+
+    /// Portals at which a fence can be put up, besides the home portal: where lives lived that are
+    /// not over, then the others of the home's group.
+    fn fence_portals(&self, home: &Portal) -> SmallVec<[Portal; 4]> {
+        let Some(wanted) = self.reconnect.fence_wanted else {
+            return SmallVec::new();
+        };
+        let mut all = SmallVec::new();
+        let group = self.config.group_portals.iter();
+        for portal in self.lives.portals(wanted).chain(group) {
+            if portal != home && !all.contains(portal) {
+                all.push(portal.clone());
+            }
+        }
+        all
+    }
+
+    /// Leaves a life that serves, to end an earlier one in another portal group; not too often,
+    /// because that one's portal may be away for long.
+    fn make_detour(&mut self, now: Instant) {
+        let (at, pause) = self.reconnect.detour;
+        if now < at {
+            return;
+        }
+        self.reconnect.detour = (later(now, pause), pause.saturating_mul(2).min(DETOUR_MAX));
+        self.reconnect.fence_tries = 0;
+        self.detour(now);
     }
 
     /// The connection is open.
@@ -316,8 +352,9 @@ impl Session {
         let wanted = self.config.connections.unwrap_or(allowed).min(allowed);
         self.wanted = usize::from(wanted).max(1);
         self.adrift.clear();
-        let incarnation = self.lives.begin(self.params.target_portal_group_tag);
         let portal = self.connections.leading().portal.clone();
+        let group = self.params.target_portal_group_tag;
+        let incarnation = self.lives.begin(group, portal.clone());
         self.push_event(Event::LoggedIn {
             incarnation,
             portal,
@@ -335,6 +372,7 @@ impl Session {
         if self.reconnect.fence_wanted.is_some_and(|life| life <= over) {
             self.reconnect.fence_wanted = None;
             self.reconnect.fence_tries = 0;
+            self.reconnect.detour.1 = DETOUR_FIRST;
         }
     }
 
@@ -354,10 +392,10 @@ impl Session {
             Phase::Connecting { deadline } if !self.config.group_portals.is_empty() => {
                 *deadline = (*deadline).min(now + CONNECT_WITH_FENCE);
             }
-            // Alive in a later life: nothing more can be done for an earlier one.
-            Phase::Up
+            // Alive in a later life, in another portal group.
+            Phase::Up => self.make_detour(now),
+            Phase::Connecting { .. }
             | Phase::LoggingOut(_)
-            | Phase::Connecting { .. }
             | Phase::LoggingIn { .. }
             | Phase::Closing(_)
             | Phase::Closed => {}

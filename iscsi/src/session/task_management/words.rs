@@ -162,6 +162,23 @@ impl ManagementResponse {
         }
     }
 
+    /// Its code.
+    #[must_use]
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::FunctionComplete => 0,
+            Self::TaskDoesNotExist => 1,
+            Self::LunDoesNotExist => 2,
+            Self::TaskStillAllegiant => 3,
+            Self::ReassignmentNotSupported => 4,
+            Self::NotSupported => 5,
+            Self::NotAuthorized => 6,
+            Self::FunctionSucceeded => 7,
+            Self::FunctionRejected => 255,
+            Self::Reserved(code) => code,
+        }
+    }
+
     /// Whether the function was carried out: SAM's FUNCTION COMPLETE and FUNCTION SUCCEEDED.
     #[must_use]
     pub const fn is_done(self) -> bool {
