@@ -202,13 +202,16 @@ pub(crate) enum AddressError {
         "{first} and {other} name different logical units; several URLs are several paths to one"
     )]
     Different { first: String, other: String },
+    #[error("{first} and {other} name one portal; a path is named once")]
+    Twice { first: String, other: String },
 }
 
 impl Address {
     /// Joins URLs of one logical unit.
     ///
     /// # Errors
-    /// [`AddressError`] when one lacks its target or LUN, or when they differ.
+    /// [`AddressError`] when one lacks its target or LUN, when they differ, or when two name one
+    /// portal.
     pub(crate) fn join(urls: &[Url]) -> Result<Self, AddressError> {
         let first = urls.first().ok_or(AddressError::Empty)?;
         let lacks = |what| UrlError {
@@ -226,10 +229,12 @@ impl Address {
                 let (first, other) = (first.to_string(), url.to_string());
                 return Err(AddressError::Different { first, other });
             }
-            match portals.iter_mut().find(|(portal, _)| *portal == url.portal) {
-                Some((_, group)) => *group = group.or(url.group),
-                None => portals.push((url.portal.clone(), url.group)),
+            let earlier = portals.iter().position(|(portal, _)| *portal == url.portal);
+            if let Some(earlier) = earlier.and_then(|index| urls.get(index)) {
+                let (first, other) = (earlier.to_string(), url.to_string());
+                return Err(AddressError::Twice { first, other });
             }
+            portals.push((url.portal.clone(), url.group));
         }
         Ok(Self {
             target,

@@ -29,6 +29,19 @@ pub enum Error {
         /// How many there can be.
         max: usize,
     },
+    /// A portal was named twice. Two sessions over one portal fail together, so they are no two
+    /// paths, and a slip of the pen would look like redundancy.
+    #[error("{target}: portal {portal} was named twice, as path {first} and path {second}")]
+    PortalTwice {
+        /// Of which target.
+        target: IscsiName,
+        /// Which portal.
+        portal: Portal,
+        /// Its place in the list, from 0.
+        first: usize,
+        /// Its other place.
+        second: usize,
+    },
     /// The state directory cannot keep a session identifier; nothing was sent.
     #[error("session identifiers: {0}")]
     State(#[from] crate::StateError),

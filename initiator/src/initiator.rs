@@ -98,6 +98,14 @@ impl Initiator {
         if portals.is_empty() {
             return Err(Error::NoPortal);
         }
+        if let Some((first, second, portal)) = plan::twice(&portals) {
+            return Err(Error::PortalTwice {
+                target: name,
+                portal,
+                first,
+                second,
+            });
+        }
         let given = portals.len();
         let (portals, spare) = if all_portals {
             let mut portals = self.all_portals(&name, portals).await?;

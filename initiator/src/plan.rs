@@ -43,6 +43,16 @@ pub(crate) fn merge(
     paths
 }
 
+/// A portal that is in a list twice, with its places.
+pub(crate) fn twice(portals: &[PortalSpec]) -> Option<(usize, usize, Portal)> {
+    let places = portals.iter().enumerate();
+    places.clone().find_map(|(second, spec)| {
+        let mut before = places.clone().take(second);
+        let (first, _) = before.find(|(_, other)| other.portal == spec.portal)?;
+        Some((first, second, spec.portal.clone()))
+    })
+}
+
 fn resolved(portal: &Portal, addresses: &Addresses) -> Vec<SocketAddr> {
     match (&portal.host, addresses.get(portal)) {
         (_, Some(resolved)) => resolved.clone(),
@@ -120,6 +130,15 @@ mod tests {
             &Addresses::new(),
         );
         assert_eq!(found, [spec("a", None), spec("b", 1)]);
+    }
+
+    #[test]
+    fn a_portal_given_twice_is_found_with_both_places() {
+        let list = ["192.0.2.1", "192.0.2.2", "192.0.2.1"].map(|it| spec(it, None));
+        let (first, second, portal) = twice(&list).unwrap();
+        assert_eq!((first, second), (0, 2));
+        assert_eq!(portal, list[0].portal);
+        assert_eq!(twice(&list[..2]), None);
     }
 
     #[test]
