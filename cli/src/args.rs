@@ -493,7 +493,7 @@ mod tests {
             format!("info {url} --all-paths --json -v"),
             format!("read {url} --offset 4k --length 1M -o x"),
             format!("write {url} --offset 1 -i x -k InitialR2T=No -k ImmediateData=Yes"),
-            format!("cp x {url},{url} --verify"),
+            format!("cp x {url},iscsi://i/iqn.2026-11.org.example:a/0 --verify"),
             format!("bench {url} --rw randwrite --bs 4k --qd 32 --time 5"),
             "demo".to_owned(),
             format!("paths {url} {url} --watch"),

@@ -17,7 +17,12 @@
 //!   (`alua.rs`, `failback.rs`, `access.rs`).
 //! - **Buffers come back**, whatever happens, and futures may be dropped.
 //!
-//! What is not here yet: marginal paths; referrals of logical-block-dependent groups.
+//! - **Paths that come and go stay away**, but never the last one (`marginal.rs`); without any, I/O
+//!   fails, waits or waits for ever, as configured (`queueing.rs`).
+//! - **Acknowledged writes are not lost in silence.** When the device restarts with a volatile
+//!   cache, the next flush fails (`cache.rs`).
+//!
+//! What is not here yet: referrals of logical-block-dependent groups.
 //!
 //! Decisions take bytes and time as arguments; the only thing that waits is driven by a
 //! [`Clock`]. Without the feature `tokio` there is no runtime in here at all.

@@ -97,7 +97,7 @@ impl Scenario {
         let links: Vec<Link> = (0..paths).map(|_| link(rng)).collect();
         let workload = workload(rng, &links, target.luns[0].block_bytes);
         let run_for = Duration::from_millis(rng.u64(2_000..25_000));
-        let faults = schedule::schedule(rng, paths, digests, run_for, &target);
+        let faults = schedule::schedule(rng, paths, digests, run_for);
         let mut this = Self {
             seed,
             offer: offer(rng, digests, recovery),

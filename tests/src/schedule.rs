@@ -87,12 +87,10 @@ pub fn schedule(
     portals: usize,
     digests: bool,
     run_for: Duration,
-    target: &test_target::Config,
 ) -> Vec<(Duration, Fault)> {
     let mut plan = Plan {
         rng,
         portals,
-        groups: target.portals.iter().map(|portal| portal.group).collect(),
         list: Vec::new(),
     };
     let share: f64 = [0.06, 0.1, 0.2, 0.35][plan.rng.usize(..4)];
@@ -141,7 +139,6 @@ pub fn haunting(rng: &mut Rng, run_for: Duration) -> Vec<(Duration, Fault)> {
 struct Plan<'a> {
     rng: &'a mut Rng,
     portals: usize,
-    groups: Vec<u16>,
     list: Vec<(Duration, Fault)>,
 }
 

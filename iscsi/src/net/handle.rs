@@ -312,10 +312,8 @@ impl Nexus for LunNexus {
         }
         let reset = self.task_management(ManagementFunction::LogicalUnitReset);
         match tokio::time::timeout(budget, reset).await {
-            Ok(Ok(answer)) => match answer.response {
-                ManagementResponse::FunctionComplete => Ok(()),
-                other => Err(ResetError::Refused(other.code())),
-            },
+            Ok(Ok(answer)) if answer.response == ManagementResponse::FunctionComplete => Ok(()),
+            Ok(Ok(answer)) => Err(ResetError::Refused(answer.response.code())),
             Ok(Err(TaskManagementError::Down | TaskManagementError::Closed)) => {
                 Err(ResetError::Down)
             }

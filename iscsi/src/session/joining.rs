@@ -54,14 +54,26 @@ impl Session {
         cid
     }
 
+    /// Portals of the portal group that the session lives in: where a redirection has led out of
+    /// the home's group, only the one it led to is known to belong.
+    fn portals_of_group(&self) -> Vec<Portal> {
+        let home = std::iter::once(&self.config.portal);
+        let all: Vec<Portal> = home.chain(&self.config.group_portals).cloned().collect();
+        match self.lives.newest_portal() {
+            Some(here) if !all.contains(here) => vec![here.clone()],
+            _ => all,
+        }
+    }
+
     /// The portal of the group with the fewest connections; the home portal before the others.
     fn portal_in_turn(&self) -> Portal {
         let used = |portal: &&Portal| {
             let over = self.connections.iter().filter(|it| it.portal == **portal);
             over.count()
         };
-        std::iter::once(&self.config.portal)
-            .chain(&self.config.group_portals)
+        let portals = self.portals_of_group();
+        portals
+            .iter()
             .min_by_key(used)
             .unwrap_or(&self.config.portal)
             .clone()
@@ -143,7 +155,15 @@ impl Session {
             Ok(Progress::Continue) => {}
             Ok(Progress::Done(settled)) => self.member_joined(now, cid, *settled),
             Err(LoginError::Redirected { portal, .. }) => {
-                connection.portal = portal;
+                let known = self.portals_of_group();
+                if known.contains(&portal)
+                    && let Some(connection) = self.connections.get_mut(cid)
+                {
+                    connection.portal = portal;
+                } else {
+                    // Perhaps into another group, where this session is unknown.
+                    self.next_portal(cid);
+                }
                 let at = later(now, self.config.backoff.first);
                 self.close_one(cid, true, Next::Retry { at });
             }
@@ -254,10 +274,7 @@ impl Session {
 
     /// The next attempt goes through the next portal of the group.
     fn next_portal(&mut self, cid: Cid) {
-        let portals: Vec<Portal> = std::iter::once(&self.config.portal)
-            .chain(&self.config.group_portals)
-            .cloned()
-            .collect();
+        let portals = self.portals_of_group();
         if let Some(connection) = self.connections.get_mut(cid) {
             let here = portals.iter().position(|it| *it == connection.portal);
             let turn = here.map_or(0, |at| at + 1) % portals.len();

@@ -60,6 +60,12 @@ impl Lives {
         self.newest
     }
 
+    /// Where the newest life lives, if it is not over.
+    pub(super) fn newest_portal(&self) -> Option<&Portal> {
+        let newest = self.not_over.last()?;
+        (newest.number == self.newest).then_some(&newest.portal)
+    }
+
     /// Where lives up to `life` lived that are not over, oldest first.
     pub(super) fn portals(&self, life: Incarnation) -> impl Iterator<Item = &Portal> {
         let all = self.not_over.iter();

@@ -303,6 +303,10 @@ impl Session {
             return self.lose(now, LossReason::Redirect(error));
         }
         if permanent && self.reconnect.purpose == Purpose::Serve {
+            if !self.config.group_portals.contains(&to) {
+                // They are of the group of the home before; the new one's may be another.
+                self.config.group_portals.clear();
+            }
             self.config.portal = to.clone();
         }
         self.push_event(Event::Redirected {
