@@ -51,6 +51,7 @@ mod numbering;
 mod random;
 mod ranges;
 mod reassign;
+mod records;
 mod sequence;
 mod serve;
 mod session;
@@ -75,8 +76,9 @@ pub use crate::fault::{
 };
 pub use crate::judge::{Rule, Violation};
 pub use crate::login::operational::{Parameters, TaskReporting};
+pub use crate::records::{Recovery, SessionInfo, WriteRecord};
 pub use crate::serve::{ServeError, Server};
-pub use crate::target::{Recovery, SessionInfo, Target, WriteRecord};
+pub use crate::target::Target;
 pub use crate::wire::{BHS_BYTES, Header, RESERVED_TAG, opcode};
 pub use crate::wire_log::{Direction, WireRecord};
 
