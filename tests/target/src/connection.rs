@@ -88,6 +88,8 @@ pub(crate) struct Connection {
     pub(crate) own_segment: usize,
     /// What replaces it once the answer of this StatSN is acknowledged.
     pub(crate) next_own_segment: Option<(u32, usize)>,
+    /// A request of the full feature phase came: the initiator knows that its login succeeded.
+    pub(crate) used: bool,
     pub(crate) logout_seen: bool,
     pub(crate) text: Option<TextExchange>,
     pub(crate) pings: BTreeMap<u32, Ping>,
@@ -128,6 +130,7 @@ impl Connection {
             initiator_segment: 8192,
             own_segment: 8192,
             next_own_segment: None,
+            used: false,
             logout_seen: false,
             text: None,
             pings: BTreeMap::new(),

@@ -40,6 +40,7 @@ impl Target {
             return;
         };
         let code = pdu.opcode();
+        connection.used = true;
         if connection.logout_seen {
             self.judge
                 .note(Rule::AfterLogout, format!("opcode {code:#04x}"));

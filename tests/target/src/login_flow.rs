@@ -16,7 +16,7 @@ use crate::target::{Target, Timer};
 use crate::wire::framer::RawPdu;
 use crate::wire::request::LoginRequest;
 use crate::wire::response::LoginResponse;
-use crate::wire::{Fields as _, RESERVED_TAG, opcode};
+use crate::wire::{Fields as _, RESERVED_TAG, opcode, serial_before};
 
 /// Status of a login that names a session which does not exist (RFC 7143 §11.13.5).
 const NO_SUCH_SESSION: u16 = 0x020a;
@@ -166,8 +166,13 @@ impl Target {
                 .is_some_and(|c| c.cid == request.cid)
         });
         if !same_cid && session.connections.len() >= limit {
-            self.judge
-                .note(Rule::LoginTsih, format!("more than {limit} connections"));
+            // An attempt that was given up can arrive when others have taken its place: then commands sent after it
+            // have been received, or its CID was used since. It is refused, but no one's fault.
+            let late = serial_before(request.cmd_sn, session.exp_cmd_sn)
+                || session.cids.contains(&request.cid);
+            self.judge.expect(late, Rule::LoginTsih, || {
+                format!("more than {limit} connections")
+            });
             return Err(TOO_MANY_CONNECTIONS);
         }
         login.leading = false;

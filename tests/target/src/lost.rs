@@ -26,6 +26,9 @@ pub(crate) struct Lost {
     /// No reassignment should be tried before (RFC 7143 §11.15.3); known once a Logout Response said so.
     pub(crate) wait_until: Option<Instant>,
     pub(crate) deadline: Instant,
+    /// The initiator has used it. If not, it may not know that the login succeeded, and then what it calls the last
+    /// connection with this CID is an older one.
+    pub(crate) used: bool,
     /// Its numbering, for the ExpStatSN of the logout.
     pub(crate) stat_sn: u32,
     pub(crate) acknowledged: Option<u32>,
@@ -55,6 +58,7 @@ impl Target {
         };
         let announced = connection.announced;
         let (stat_sn, acknowledged) = (connection.stat_sn, connection.acknowledged);
+        let used = connection.used;
         let shelf = std::mem::take(&mut connection.shelf);
         let Some(session) = self.sessions.get_mut(&tsih) else {
             return;
@@ -76,6 +80,7 @@ impl Target {
                 logged_out: leaving == Leaving::Recovery,
                 wait_until: None,
                 deadline: now + times.0 + times.1,
+                used,
                 stat_sn,
                 acknowledged,
                 shelf,
@@ -210,6 +215,9 @@ impl Target {
         let Some(lost) = session.lost.get_mut(&id) else {
             return;
         };
+        if !lost.used {
+            return;
+        }
         let back = lost
             .acknowledged
             .is_some_and(|last| serial_before(given, last));

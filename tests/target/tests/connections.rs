@@ -37,6 +37,19 @@ fn level_two(config: Config) -> Script {
     Script::session(config, LEVEL_TWO)
 }
 
+/// At most two connections.
+fn two_at_most() -> Script {
+    let keys = Keys {
+        max_connections: 8,
+        ..Keys::default()
+    };
+    let config = Config {
+        keys,
+        ..Config::default()
+    };
+    Script::session(config, "MaxConnections=2\0")
+}
+
 /// Adds a connection and makes it the current one; the other line is returned.
 fn join(script: &mut Script, cid: u16, keys: &str) -> Line {
     join_after(script, cid, keys, 0)
@@ -130,21 +143,60 @@ fn a_hole_that_stays_is_noticed() {
 
 #[test]
 fn no_more_connections_than_agreed() {
-    let mut script = Script::session(
-        Config {
-            keys: Keys {
-                max_connections: 8,
-                ..Keys::default()
-            },
-            ..Config::default()
-        },
-        "MaxConnections=2\0",
-    );
+    let mut script = two_at_most();
     join(&mut script, 1, "");
     let old = script.reconnect(0);
     (script.line.tsih, script.line.cid) = (old.tsih, 2);
     let text = format!("{}{}", script::NAMES, script::TARGET);
     assert_eq!(script.login(0x87, &text).be16(36), 0x0206);
+    assert_eq!(script.rules(), [Rule::LoginTsih]);
+}
+
+#[test]
+fn a_login_that_was_overtaken_is_refused_and_no_offence() {
+    let mut script = two_at_most();
+    let first = join(&mut script, 1, "");
+    // Given up by the initiator, and on its way while others were opened and used.
+    let old = script.reconnect(0);
+    (script.line.tsih, script.line.cid) = (old.tsih, 2);
+    let late = std::mem::replace(&mut script.line, old);
+    assert_eq!(script.test_unit_ready().len(), 1);
+    script.line = late;
+    let text = format!("{}{}", script::NAMES, script::TARGET);
+    assert_eq!(script.login(0x87, &text).be16(36), 0x0206);
+    script.assert_innocent();
+    // One with a CID that has left.
+    script.line = first;
+    script.line.cmd_sn = script.line.cmd_sn.wrapping_add(1);
+    assert_eq!(logout(&mut script, 1, 1, 0).header[2], 0);
+    join(&mut script, 3, "");
+    let old = script.reconnect(0);
+    (script.line.tsih, script.line.cid, script.line.cmd_sn) = (old.tsih, 1, old.cmd_sn);
+    assert_eq!(script.login(0x87, &text).be16(36), 0x0206);
+    script.assert_innocent();
+}
+
+#[test]
+fn a_login_whose_success_was_not_heard_of_counts_for_nothing() {
+    for used in [false, true] {
+        let mut script = level_two(able());
+        let itt = start_read(&mut script, 8);
+        let dead = script.line.clone();
+        script.receive();
+        lose(&mut script, &dead);
+        join_after(&mut script, 0, "", dead.exp_stat_sn);
+        if used {
+            script.test_unit_ready();
+        }
+        // The final Login Response is lost; the numbers that the initiator knows are those of the first connection.
+        join_after(&mut script, 0, "", dead.exp_stat_sn.wrapping_add(1000));
+        if used {
+            assert_eq!(script.rules(), [Rule::LogoutExpStatSn]);
+            continue;
+        }
+        assert_eq!(reassign(&mut script, itt, 0)[0].header[2], 0);
+        script.assert_innocent();
+    }
 }
 
 #[test]

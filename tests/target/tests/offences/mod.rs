@@ -309,6 +309,7 @@ pub(crate) fn reassignment() -> Vec<Offence> {
         }),
         (Rule::LogoutExpStatSn, || {
             let mut script = level_two();
+            script.test_unit_ready();
             let dead = script.line.clone();
             script.target.peer_closed(script.now, dead.id);
             join(&mut script, 0, dead.exp_stat_sn.wrapping_add(7));
