@@ -205,6 +205,14 @@ pub enum LossReason {
         /// What got lost.
         what: &'static str,
     },
+    /// The target waits for a CmdSN whose command was aborted, and holds back every later one.
+    #[error(
+        "the target still waits for CmdSN {cmd_sn}, whose command was aborted (RFC 7143 §7.11)"
+    )]
+    CmdSnHole {
+        /// The target's ExpCmdSN.
+        cmd_sn: u32,
+    },
     /// The target announced it (Async Message 2 or 3).
     #[error("the target announced that it drops the connection (Async Message {0})")]
     DropAnnounced(u8),

@@ -127,6 +127,8 @@ pub(super) struct Recovery {
     sampled: Instant,
     /// ExpCmdSN at that look, when commands were not acknowledged.
     unacknowledged: Option<CmdSn>,
+    /// No command had this number any more.
+    hole: bool,
 }
 
 impl Recovery {
@@ -135,6 +137,7 @@ impl Recovery {
             due: None,
             sampled: now,
             unacknowledged: None,
+            hole: false,
         }
     }
 

@@ -6,6 +6,11 @@
 //! has been heard since the last look, or ExpCmdSN has not moved, it sends a NOP-Out. Its answer
 //! has a StatSN, which shows lost answers, and an ExpCmdSN, which shows lost commands (`retry`).
 //!
+//! ExpCmdSN can also stand still at the number of a command that was aborted and never arrived: the
+//! abort is to make up for it (RFC 7143 §7.11), but not every target sees to that, and no later
+//! command is ever executed then, while each abort seems to succeed. Only a new session gets out of
+//! it, so when a NOP-Out on every connection brings no news, the session ends.
+//!
 //! Such a NOP-Out only asks; whether the connection still works is judged by the keepalive.
 
 use std::time::Instant;
@@ -15,7 +20,7 @@ use crate::name::Cid;
 use crate::serial::CmdSn;
 use crate::session::connection::Connection;
 use crate::session::control::Control;
-use crate::session::error::ProtocolError;
+use crate::session::error::{LossReason, ProtocolError};
 use crate::session::later;
 use crate::session::task::Stage;
 use crate::wire::Itt;
@@ -48,11 +53,17 @@ impl Session {
         let before = std::mem::replace(&mut self.recovery.unacknowledged, unacknowledged);
         let stuck = unacknowledged.filter(|_| before == unacknowledged);
         let stuck_on = stuck.and_then(|cmd_sn| self.connection_of(cmd_sn));
+        let hole = stuck.filter(|_| stuck_on.is_none());
+        let asked = std::mem::replace(&mut self.recovery.hole, hole.is_some());
+        if let Some(CmdSn(cmd_sn)) = hole.filter(|_| asked) {
+            return self.lose(now, LossReason::CmdSnHole { cmd_sn });
+        }
         for connection in self.connections.iter_mut() {
             let busy = connection.is_up() && connection.awaits_answers();
             let was_busy = std::mem::replace(&mut connection.recovery.was_busy, busy);
             let silent = busy && was_busy && connection.last_heard <= since;
-            if !connection.may_send() || !(silent || stuck_on == Some(connection.cid)) {
+            let stuck = hole.is_some() || stuck_on == Some(connection.cid);
+            if !connection.may_send() || !(silent || stuck) {
                 continue;
             }
             connection

@@ -92,6 +92,22 @@ impl Peer {
         self.status(pdu.with(&rejected.bhs))
     }
 
+    /// The session asks what is lost after two looks; the NOP-Out.
+    fn probed_once(&mut self) -> Pdu {
+        let mut sent = Vec::new();
+        for _ in 0..3 {
+            self.wait(SECOND);
+            sent = self.sent();
+            if !sent.is_empty() {
+                break;
+            }
+        }
+        let [nop] = &sent[..] else {
+            panic!("not one NOP-Out: {sent:?}")
+        };
+        nop.clone()
+    }
+
     /// Time passes until the session asks what is lost; the NOP-Out.
     fn probed(&mut self) -> Pdu {
         self.wait(3 * SECOND);
@@ -726,6 +742,67 @@ fn a_command_acknowledged_while_its_retry_waits_is_not_sent() {
     let news = peer.numbers();
     peer.reply(&[answer, news]);
     peer.silent();
+}
+
+/// A command is lost and aborted before that is noticed; another one is sent behind it.
+fn aborted_unseen() -> (Peer, TaskKey, Pdu) {
+    let mut peer = plain();
+    let mut command = test_unit_ready();
+    command.timeout = SECOND / 2;
+    let aborted = peer.submit(0, command);
+    let lost = peer.one();
+    peer.wait(SECOND / 2);
+    let abort = peer.one();
+    assert_eq!((abort.bhs[0], abort.bhs[1]), (0x42, 0x81));
+    let later = peer.submit(0, test_unit_ready());
+    peer.one();
+    let answer = peer.task_answer(abort.itt(), 0);
+    peer.reply(&[answer]);
+    assert_eq!(
+        peer.failed(aborted),
+        (DeliveryErrorKind::TimedOut, Certainty::Answered)
+    );
+    assert_eq!(peer.exp_cmd_sn, lost.cmd_sn());
+    (peer, later, lost)
+}
+
+#[test]
+fn a_hole_that_an_abort_has_left_ends_the_session() {
+    let (mut peer, later, lost) = aborted_unseen();
+    for _ in 0..3 {
+        if !matches!(peer.session.snapshot().phase, "logged in") {
+            break;
+        }
+        peer.wait(SECOND);
+        for nop in peer.sent() {
+            let answer = peer.nop_answer(&nop);
+            peer.reply(&[answer]);
+        }
+    }
+    let cmd_sn = lost.cmd_sn();
+    assert_eq!(peer.loss(), Some(LossReason::CmdSnHole { cmd_sn }));
+    assert_eq!(
+        peer.failed(later),
+        (DeliveryErrorKind::ConnectionLost, Certainty::SentNoAnswer)
+    );
+}
+
+#[test]
+fn a_hole_that_an_abort_has_filled_without_saying_so_is_none() {
+    let (mut peer, later, lost) = aborted_unseen();
+    let nop = peer.probed_once();
+    peer.exp_cmd_sn = lost.cmd_sn().wrapping_add(2);
+    let answer = peer.nop_answer(&nop);
+    peer.reply(&[answer]);
+    for _ in 0..5 {
+        peer.wait(SECOND);
+        for nop in peer.sent() {
+            let answer = peer.nop_answer(&nop);
+            peer.reply(&[answer]);
+        }
+    }
+    assert!(peer.done(later).is_none());
+    peer.assert_up();
 }
 
 #[test]
