@@ -154,6 +154,9 @@ impl Session {
         let over = matches!(response.response, COMPLETE | NO_SUCH_TASK | NO_SUCH_LUN);
         match asked {
             Asked::Abort { key, why } if over => {
+                if response.response == NO_SUCH_TASK {
+                    self.end_forgotten(key);
+                }
                 // Had there been a status, it would have come before this response.
                 if why == Abort::Rejected {
                     let (kind, certainty) = (DeliveryErrorKind::TargetFailure, Certainty::Answered);
@@ -234,8 +237,20 @@ impl Session {
         }
     }
 
+    /// The target knows nothing of a task. If that task has lost its connection, the target may
+    /// have given it up when Time2Retain ended, which does not say that its execution has stopped.
+    fn end_forgotten(&mut self, key: TaskKey) {
+        if self.tasks.get(key).is_some_and(|task| task.fate.is_some()) {
+            self.end_unanswered(key, Certainty::SentNoAnswer);
+        }
+    }
+
     /// Ends a task that the target says is over; `false` when it had ended before.
     pub(super) fn end_aborted(&mut self, key: TaskKey) -> bool {
+        self.end_unanswered(key, Certainty::Answered)
+    }
+
+    fn end_unanswered(&mut self, key: TaskKey, certainty: Certainty) -> bool {
         let Some(task) = self.tasks.get(key).filter(|task| task.stage != Stage::Done) else {
             return false;
         };
@@ -244,7 +259,6 @@ impl Session {
         } else {
             DeliveryErrorKind::Aborted
         };
-        let certainty = Certainty::Answered;
         self.finish(key, Outcome::Failed(DeliveryError { kind, certainty }));
         true
     }

@@ -256,8 +256,9 @@ impl Session {
         let (_, key, _) = self.adrift.asked.swap_remove(at);
         match response {
             COMPLETE => self.stats.reassigned += 1,
-            // The target had it and has not any more: it is over, how, nobody knows.
-            NO_SUCH_TASK => self.finish(key, lost(Certainty::Answered)),
+            // The target had it and has given it up, likely because its Time2Retain ended before
+            // ours did. That the task is forgotten does not say that its execution has stopped.
+            NO_SUCH_TASK => self.finish(key, lost(Certainty::SentNoAnswer)),
             _ => self.lose(now, LossReason::ReassignRefused { response }),
         }
         true

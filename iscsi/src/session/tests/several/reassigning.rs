@@ -265,14 +265,41 @@ fn an_unanswered_reassignment_ends_the_session() {
 }
 
 #[test]
-fn a_task_that_the_target_does_not_know_any_more_is_over() {
+fn a_task_that_the_target_has_given_up_may_still_run() {
     let (mut peer, key, command) = with(write(&pattern(512)));
     lose(&mut peer, true);
     let request = reassign(&mut peer, &command);
     peer.task_answer(2, request.itt(), 1);
-    let over = (DeliveryErrorKind::ConnectionLost, Certainty::Answered);
-    assert_eq!(peer.failed(key), over);
+    let unknown = (DeliveryErrorKind::ConnectionLost, Certainty::SentNoAnswer);
+    assert_eq!(peer.failed(key), unknown);
     assert_eq!(peer.phase(), "logged in");
+}
+
+#[test]
+fn so_may_one_that_is_aborted_after_its_connection_was_lost() {
+    for (moved, certainty) in [
+        (false, Certainty::Answered),
+        (true, Certainty::SentNoAnswer),
+    ] {
+        let mut command = write(&pattern(512));
+        command.timeout = Duration::from_secs(2);
+        let (mut peer, key, command) = with(command);
+        let mut cid = 1;
+        if moved {
+            lose(&mut peer, true);
+            let request = reassign(&mut peer, &command);
+            peer.task_answer(2, request.itt(), 0);
+            cid = 2;
+        } else {
+            peer.exp_cmd_sn = peer.exp_cmd_sn.wrapping_add(1);
+        }
+        peer.wait(Duration::from_secs(2));
+        let sent = peer.sent(cid);
+        let abort = sent.iter().find(|pdu| pdu.bhs[1] == 0x81).unwrap();
+        assert_eq!((abort.bhs[0], abort.word(20)), (0x42, command.itt()));
+        peer.task_answer(cid, abort.itt(), 1);
+        assert_eq!(peer.failed(key), (DeliveryErrorKind::TimedOut, certainty));
+    }
 }
 
 #[test]
