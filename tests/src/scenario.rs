@@ -318,7 +318,7 @@ pub fn address(portal: usize) -> String {
 }
 
 /// The highest ErrorRecoveryLevel of a seed.
-const RECOVERY_LEVEL_MAX: u8 = 0;
+const RECOVERY_LEVEL_MAX: u8 = 2;
 
 /// How many connections a session has, and how much of the protocol's own recovery.
 #[derive(Debug, Clone, Copy)]
