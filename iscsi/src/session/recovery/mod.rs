@@ -5,7 +5,7 @@
 //! PDUs get lost although TCP loses nothing: whoever finds a digest wrong throws the PDU away. At
 //! level 0 that ends the session. From level 1 on it is asked for again:
 //!
-//! - [`reaction`]: which error asks for what, one table;
+//! - [`mod@reaction`]: which error asks for what, one table;
 //! - `gaps`, `data`: Data-In and R2T that are missing, by DataSN, R2TSN and ExpDataSN; a status is
 //!   held back until the data of its task are there;
 //! - `resegment`: data cut anew after a change of our MaxRecvDataSegmentLength;
