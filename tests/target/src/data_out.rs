@@ -65,6 +65,9 @@ impl Target {
                 // The task ended while its data were on their way, or its command was not received.
                 return;
             }
+            if data_out.ttt == RESERVED_TAG && session.repeated.contains(&data_out.itt) {
+                return;
+            }
             self.judge
                 .note(Rule::DataOutNoTask, format!("ITT {:#010x}", data_out.itt));
             self.reject(now, id, reason::INVALID_FIELD, &pdu.header);
@@ -93,7 +96,7 @@ impl Target {
         let Some(burst) = known else {
             let good = self.take_replaced(tsih, &data_out, pdu, arrival);
             if !good {
-                self.no_sequence(now, id, &data_out, parameters.initial_r2t, pdu);
+                self.no_sequence(now, id, tsih, &data_out, parameters.initial_r2t, pdu);
             }
             return;
         };
@@ -130,10 +133,17 @@ impl Target {
         &mut self,
         now: Instant,
         id: ConnectionId,
+        tsih: u16,
         data_out: &DataOut,
         initial_r2t: bool,
         pdu: &RawPdu,
     ) {
+        let session = self.sessions.get(&tsih);
+        if data_out.ttt == RESERVED_TAG
+            && session.is_some_and(|session| session.repeated.contains(&data_out.itt))
+        {
+            return;
+        }
         if data_out.ttt == RESERVED_TAG && initial_r2t {
             self.judge
                 .note(Rule::UnsolicitedForbidden, "unsolicited Data-Out");

@@ -312,6 +312,7 @@ impl Target {
             lost: Default::default(),
             tasks: Default::default(),
             ended: Default::default(),
+            repeated: Default::default(),
             aborted: Default::default(),
             dead_tags: Default::default(),
             cids: Default::default(),

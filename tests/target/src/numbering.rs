@@ -230,7 +230,9 @@ impl Target {
         let (given, expected) = (pdu.cmd_sn(), session.exp_cmd_sn);
         if !session.in_window(given) || session.numbers.plugged.contains(&given) {
             // RFC 7143 §4.2.2.1: ignored silently. Its unsolicited data are ignored with it.
-            if !session.tasks.contains_key(&pdu.itt()) {
+            if session.tasks.contains_key(&pdu.itt()) {
+                session.repeated.insert(pdu.itt());
+            } else {
                 session.note_ended(pdu.itt());
             }
             return;

@@ -63,6 +63,8 @@ pub(crate) struct Session {
     pub(crate) tasks: BTreeMap<u32, Task>,
     /// Tags of tasks that ended lately: data for them may still be on its way.
     pub(crate) ended: VecDeque<u32>,
+    /// Tags of tasks whose command came again and was ignored: so are the unsolicited data that came with it.
+    pub(crate) repeated: BTreeSet<u32>,
     /// Those of them that the target aborted.
     pub(crate) aborted: VecDeque<u32>,
     /// Transfer tags of Data-In whose DataACK may still come, to no use.
@@ -124,6 +126,7 @@ impl Session {
             self.ended.pop_front();
         }
         self.ended.push_back(itt);
+        self.repeated.remove(&itt);
     }
 
     /// Ends a task that will never be answered.
@@ -190,6 +193,7 @@ pub(crate) fn sample() -> Session {
         lost: BTreeMap::new(),
         tasks: BTreeMap::new(),
         ended: VecDeque::new(),
+        repeated: BTreeSet::new(),
         aborted: VecDeque::new(),
         dead_tags: VecDeque::new(),
         cids: BTreeSet::new(),

@@ -177,6 +177,33 @@ fn a_login_that_was_overtaken_is_refused_and_no_offence() {
 }
 
 #[test]
+fn a_retry_that_is_ignored_is_ignored_with_its_data() {
+    for same_connection in [true, false] {
+        let keys = format!("{LEVEL_TWO}InitialR2T=No\0ImmediateData=No\0FirstBurstLength=512\0");
+        let mut script = Script::session(able(), &keys);
+        let data = pattern(1024);
+        let mut command = script.write_command(false, 0, 2);
+        let itt = script.line.itt;
+        let first = script.data_out(itt, script::FREE, 0, 0, true);
+        script.send(command, &[]);
+        script.send(first, &data[..512]);
+        assert_eq!(script.receive()[0].opcode(), 0x31, "the rest is asked for");
+        if !same_connection {
+            let dead = script.line.clone();
+            lose(&mut script, &dead);
+            join_after(&mut script, 0, "", dead.exp_stat_sn);
+        }
+        // The initiator did not hear that the command was received.
+        put(&mut command, 28, script.line.exp_stat_sn);
+        let again = script.data_out(itt, script::FREE, 0, 0, true);
+        script.send(command, &[]);
+        script.send(again, &data[..512]);
+        assert!(script.receive().is_empty());
+        script.assert_innocent();
+    }
+}
+
+#[test]
 fn a_login_whose_success_was_not_heard_of_counts_for_nothing() {
     for used in [false, true] {
         let mut script = level_two(able());
