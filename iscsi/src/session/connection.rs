@@ -40,10 +40,14 @@ pub(super) enum Work {
         login: Box<Login>,
         deadline: Instant,
     },
-    /// It is to go: no new commands, those under way may end.
-    Draining { until: Instant },
+    /// It is to go: no new commands, those under way may end. `remedy`: for those that do not.
+    Draining { until: Instant, remedy: Remedy },
     /// Its own Logout is sent.
-    LoggingOut { itt: Itt, deadline: Instant },
+    LoggingOut {
+        itt: Itt,
+        deadline: Instant,
+        remedy: Remedy,
+    },
     /// The driver is closing it.
     Closing(Next),
     /// A Logout for it is sent on the connection `via`.

@@ -350,7 +350,7 @@ impl Session {
         let due = |connection: &Connection| match &connection.work {
             Work::Nothing | Work::Closing(_) => None,
             Work::Waiting { at } => Some(*at),
-            Work::Draining { until } => Some(*until),
+            Work::Draining { until, .. } => Some(*until),
             Work::Connecting { deadline }
             | Work::LoggingIn { deadline, .. }
             | Work::LoggingOut { deadline, .. }
@@ -364,7 +364,7 @@ impl Session {
         let due = |connection: &Connection| match &connection.work {
             Work::Nothing | Work::Closing(_) => false,
             Work::Waiting { at } => *at <= now,
-            Work::Draining { until } => *until <= now,
+            Work::Draining { until, .. } => *until <= now,
             Work::Connecting { deadline }
             | Work::LoggingIn { deadline, .. }
             | Work::LoggingOut { deadline, .. }

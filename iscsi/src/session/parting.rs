@@ -2,7 +2,8 @@
 //!
 //! The connection takes no new commands; those under way may end within the time limit for a
 //! logout. Then it logs itself out, with the reason "close the connection", which ends whatever is
-//! still under way on it; at ErrorRecoveryLevel 2 what is left goes to another connection instead.
+//! still under way on it; at ErrorRecoveryLevel 2 what is left goes to another connection instead,
+//! unless the target asked for the logout, who wants the connection closed (§11.9.1).
 
 use std::time::{Duration, Instant};
 
@@ -40,7 +41,12 @@ impl Session {
         }
         self.wanted = self.connections.len().saturating_sub(1).max(1);
         if up {
-            self.drain(now, cid, self.config.timeouts.logout);
+            let remedy = if self.params.error_recovery_level >= 2 {
+                Remedy::Reassign
+            } else {
+                Remedy::Terminate
+            };
+            self.drain(now, cid, self.config.timeouts.logout, remedy);
         } else if open {
             self.close_one(cid, true, Next::Forget);
         } else {
@@ -83,7 +89,9 @@ impl Session {
             && connection.may_send()
         {
             // Half of the time is left for the Logout itself.
-            self.drain(now, cid, (limit / 2).min(self.config.timeouts.logout));
+            let limit = (limit / 2).min(self.config.timeouts.logout);
+            // The answer is to close the connection, not to recover it (RFC 7143 §11.9.1).
+            self.drain(now, cid, limit, Remedy::Terminate);
         }
         true
     }
@@ -93,14 +101,26 @@ impl Session {
         all.any(|it| it.cid != cid && it.takes_commands())
     }
 
-    fn drain(&mut self, now: Instant, cid: Cid, limit: Duration) {
-        if let Some(connection) = self.connections.get_mut(cid)
-            && matches!(connection.work, Work::Nothing)
-        {
-            let until = later(now, limit);
-            connection.work = Work::Draining { until };
-            self.advance_partings(now);
-        }
+    fn drain(&mut self, now: Instant, cid: Cid, limit: Duration, remedy: Remedy) {
+        let Some(connection) = self.connections.get_mut(cid) else {
+            return;
+        };
+        let until = later(now, limit);
+        connection.work = match connection.work {
+            Work::Nothing => Work::Draining { until, remedy },
+            Work::Draining { until: before, .. } if remedy == Remedy::Terminate => Work::Draining {
+                until: before.min(until),
+                remedy,
+            },
+            Work::Waiting { .. }
+            | Work::Connecting { .. }
+            | Work::LoggingIn { .. }
+            | Work::Draining { .. }
+            | Work::LoggingOut { .. }
+            | Work::Closing(_)
+            | Work::Recovering { .. } => return,
+        };
+        self.advance_partings(now);
     }
 
     /// Sends the Logout of connections that have nothing under way any more.
@@ -120,16 +140,22 @@ impl Session {
     pub(super) fn send_own_logout(&mut self, now: Instant, cid: Cid) {
         let itt = self.controls.tag();
         let deadline = later(now, self.config.timeouts.logout);
-        let reassign = self.params.error_recovery_level >= 2;
         let Some(connection) = self.connections.get_mut(cid) else {
             return;
         };
-        let reason = if reassign && connection.in_flight > 0 {
-            LogoutReason::RemoveConnectionForRecovery
-        } else {
-            LogoutReason::CloseConnection
+        let Work::Draining { remedy, .. } = connection.work else {
+            return;
         };
-        connection.work = Work::LoggingOut { itt, deadline };
+        let (reason, remedy) = if remedy == Remedy::Reassign && connection.in_flight > 0 {
+            (LogoutReason::RemoveConnectionForRecovery, remedy)
+        } else {
+            (LogoutReason::CloseConnection, Remedy::Terminate)
+        };
+        connection.work = Work::LoggingOut {
+            itt,
+            deadline,
+            remedy,
+        };
         connection.sending.clear();
         let exp_stat_sn = None;
         connection.controls.push_back(Control::Logout {
@@ -165,13 +191,11 @@ impl Session {
     }
 
     fn parted(&mut self, now: Instant, cid: Cid, response: &LogoutResponse) {
-        let level = self.params.error_recovery_level;
-        let remedy = if level >= 2 {
-            Remedy::Reassign
-        } else {
-            Remedy::Terminate
-        };
+        let mut remedy = Remedy::Terminate;
         if let Some(connection) = self.connections.get_mut(cid) {
+            if let Work::LoggingOut { remedy: asked, .. } = connection.work {
+                remedy = asked;
+            }
             connection.happened(ConnectionEvent::LogoutDone);
             debug_assert_eq!(connection.state, ConnectionState::Free);
         }

@@ -253,6 +253,37 @@ fn a_target_that_wants_one_connection_logged_out_gets_that() {
 }
 
 #[test]
+fn the_target_gets_the_connection_closed_at_level_2_too() {
+    // Asked by the target, by the application, and by the one after the other.
+    for (application, target, reason) in [(false, true, 1), (true, false, 2), (true, true, 1)] {
+        let mut peer = Several::up(2, 2);
+        let key = peer.submit(write(&pattern(512)));
+        peer.exp_cmd_sn = peer.exp_cmd_sn.wrapping_add(1);
+        peer.one(1);
+        if application {
+            peer.session.remove_connection(peer.now, Cid(1)).unwrap();
+        }
+        if target {
+            let mut pdu = Pdu::new(0x32, 0x80).put(16, NONE).byte(36, 1);
+            pdu.bhs[43] = 4;
+            let pdu = peer.status(1, pdu);
+            peer.reply(1, &[pdu]);
+        }
+        peer.wait(Duration::from_secs(if target { 2 } else { 5 }));
+        let logout = peer.sent(1).pop().unwrap();
+        assert_eq!((logout.opcode(), logout.bhs[1]), (LOGOUT, 0x80 | reason));
+        peer.logged_out(1, logout.itt(), 0, [0, 20]);
+        if reason == 1 {
+            let ended = (DeliveryErrorKind::ConnectionLost, Certainty::Answered);
+            assert_eq!(peer.failed(key), ended);
+        } else {
+            assert!(peer.is_pending(key), "it goes on elsewhere");
+        }
+        assert_eq!(peer.phase(), "logged in");
+    }
+}
+
+#[test]
 fn the_session_is_logged_out_on_one_connection() {
     let mut peer = Several::up(0, 3);
     peer.session.logout(peer.now);
