@@ -7,6 +7,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -16,7 +17,7 @@ use scsi::{
 };
 
 use crate::clock::Clock;
-use crate::error::IoError;
+use crate::error::{IoError, IoErrorKind};
 use crate::fence::{Cause, HoldId, Standing};
 use crate::path::{Path, PathId, Report};
 use crate::retry::{Attempt, Replay, Step};
@@ -484,7 +485,15 @@ fn end<N: Nexus, C: Clock>(
         error.lba = request.blocks().map(|range| range.first.0);
         let table = unit.table.load();
         let entry = error.path.and_then(|path| table.get(path));
-        error.label = entry.map(|entry| std::sync::Arc::clone(&entry.path.label));
+        error.label = match entry {
+            Some(entry) => Some(Arc::clone(&entry.path.label)),
+            // It never had a path: these are those there are.
+            None if error.kind == IoErrorKind::NoPath => {
+                let labels = table.entries.iter().map(|entry| &*entry.path.label);
+                Some(labels.collect::<Vec<_>>().join(", ").into())
+            }
+            None => None,
+        };
         error
     })
 }

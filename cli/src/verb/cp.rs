@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use initiator::LogicalUnit;
+use initiator::{IoError, IoErrorKind, LogicalUnit};
 use serde::Serialize;
 
 use crate::args::CpArgs;
@@ -73,8 +73,7 @@ async fn to_unit(
         human(capacity),
     );
     let destination = End::Unit(unit.clone());
-    copy(context, &source, &destination, size).await?;
-    destination.flush().await?;
+    copy_and_flush(context, &source, &destination, size).await?;
     if args.verify {
         verify(
             context,
@@ -86,6 +85,30 @@ async fn to_unit(
         .await?;
     }
     Ok(size)
+}
+
+/// A device that restarted may have lost what it acknowledged and had not flushed. The source is
+/// still there, so it is copied once more; a second restart is an error.
+async fn copy_and_flush(
+    context: &Context,
+    source: &End,
+    destination: &End,
+    size: u64,
+) -> anyhow::Result<()> {
+    copy(context, source, destination, size).await?;
+    match destination.flush().await {
+        Err(error) if is_cache_lost(&error) => {
+            output::note("the target may have lost what it had not flushed; copying once more");
+            copy(context, source, destination, size).await?;
+            destination.flush().await
+        }
+        result => result,
+    }
+}
+
+fn is_cache_lost(error: &anyhow::Error) -> bool {
+    let io = error.downcast_ref::<IoError>();
+    io.is_some_and(|io| io.kind == IoErrorKind::CacheLost)
 }
 
 async fn to_file(
