@@ -5,6 +5,7 @@
 //! learnt about LIO.
 
 mod access;
+mod connections;
 mod faults;
 mod groups;
 mod load;
