@@ -13,7 +13,8 @@ use interop::sandbox::Sandbox;
 use interop::wait;
 
 const SIZE: u64 = 64 * MIB;
-const LIMIT: Duration = Duration::from_secs(90);
+/// What anything under a load may take.
+pub(crate) const LIMIT: Duration = Duration::from_secs(90);
 
 /// `iscsi cp --verify` of 64 MiB in progress.
 pub(crate) struct Load {
