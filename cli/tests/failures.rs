@@ -22,6 +22,8 @@ use test_target::{
 };
 
 const MIB: usize = 1 << 20;
+/// SERVICE ACTION IN(16): READ CAPACITY(16), in the check of a path the first that meets an attention.
+const READ_CAPACITY: u8 = 0x9e;
 
 fn slow(delay_ms: u64) -> Config {
     let luns = vec![Lun {
@@ -461,6 +463,43 @@ fn a_copy_outlives_a_cut_path() {
     let done = Done::from(child.wait_with_output().expect("ended"));
     done.text(0);
     assert!(std::fs::read(&to).expect("read") == data);
+}
+
+#[test]
+fn a_copy_is_made_again_when_a_restart_took_the_first_away() {
+    let target = Embedded::start(slow(2), 2);
+    let cli = Cli::new();
+    let from = cli.home().join("from");
+    let data = noise(32 * MIB, 6);
+    std::fs::write(&from, &data).expect("written");
+    let child = cli.spawn([
+        "cp",
+        from.to_str().expect("a path"),
+        &target.all(),
+        "--verify",
+    ]);
+    until("a third of the copy", || writes(&target) > 8);
+    let power_on = |portal| CommandFault {
+        filter: CommandFilter {
+            opcode: Some(READ_CAPACITY),
+            portal: Some(portal),
+            ..CommandFilter::default()
+        },
+        count: Count::ONCE,
+        effect: CommandEffect::Status(2, Some(Sense::new(6, 0x29, 0))),
+    };
+    target.server().with_target(|target, now| {
+        target.restart(now);
+        target.fault_command(power_on(0));
+        target.fault_command(power_on(1));
+    });
+    // What was in its cache.
+    target.fill(&vec![0; 32 * MIB]);
+    let done = Done::from(child.wait_with_output().expect("ended"));
+    done.text(0);
+    assert!(done.stderr.contains("copying once more"), "{done:#?}");
+    assert!(target.content(0, data.len()) == data);
+    target.assert_logged_out();
 }
 
 #[test]
