@@ -222,6 +222,8 @@ pub(crate) struct Path<N> {
     load: AtomicU64,
     /// The newest life that was used, and since when.
     born: Mutex<Option<(Incarnation, Instant)>>,
+    /// When the unit last said through it that it was powered on or reset.
+    restarted: Mutex<Option<Instant>>,
     reports: Mutex<Option<Report>>,
     /// Raised with each report.
     pub(crate) attention: Signal,
@@ -246,6 +248,7 @@ impl<N: Nexus> Path<N> {
             gate: AtomicU64::new(0),
             load: AtomicU64::new(0),
             born: Mutex::new(None),
+            restarted: Mutex::new(None),
             reports: Mutex::new(None),
             attention: Signal::default(),
         }
@@ -281,6 +284,16 @@ impl<N> Path<N> {
     pub(crate) fn lives_since(&self, incarnation: Incarnation) -> Option<Instant> {
         let (life, since) = (*lock(&self.born))?;
         (life == incarnation).then_some(since)
+    }
+
+    /// The unit said at `now` that it was powered on or reset.
+    pub(crate) fn met_restart(&self, now: Instant) {
+        *lock(&self.restarted) = Some(now);
+    }
+
+    /// Whether it has said so since `then`.
+    pub(crate) fn met_restart_since(&self, then: Instant) -> bool {
+        lock(&self.restarted).is_some_and(|met| met >= then)
     }
 
     /// Shuts the gate.

@@ -25,7 +25,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::error::ProbeError;
 use crate::identity::{LuIdentity, Profile};
-use crate::path::{Path, Trouble};
+use crate::path::{Path, Report, Trouble};
 use crate::signal::lock;
 use crate::supervisor::Probed;
 use crate::unit::Unit;
@@ -44,6 +44,10 @@ pub(crate) struct Probe<'a, N, C> {
     pub(crate) asymmetric: AtomicBool,
     /// What was learnt on the way, for others.
     pub(crate) notes: Mutex<Vec<Note>>,
+    /// Told at once when the unit says that it may have become another: a unit attention comes
+    /// once, so whoever got it must see to it that nothing is written before the path was looked
+    /// at. `None`: who asks is looking already.
+    tell: Option<&'a Path<N>>,
 }
 
 /// A deferred error that a check has met and nobody has been told.
@@ -74,6 +78,19 @@ impl<'a, N, C> Probe<'a, N, C> {
             deferred: Some(&unit.deferred),
             asymmetric: AtomicBool::new(unit.access.asymmetric()),
             notes: Mutex::default(),
+            tell: Some(path),
+        }
+    }
+
+    /// For a path that is being verified.
+    pub(crate) fn looking(
+        unit: &'a Unit<N, C>,
+        path: &'a Path<N>,
+        incarnation: Incarnation,
+    ) -> Self {
+        Self {
+            tell: None,
+            ..Self::of(unit, path, incarnation)
         }
     }
 
@@ -93,6 +110,7 @@ impl<'a, N, C> Probe<'a, N, C> {
             deferred: None,
             asymmetric: AtomicBool::new(asymmetric),
             notes: Mutex::default(),
+            tell: None,
         }
     }
 
@@ -390,8 +408,17 @@ impl<N: Nexus, C: Clock> Probe<'_, N, C> {
             only_in: Some(self.incarnation),
         };
         let completion = self.nexus.execute(command).await;
-        if let Some(note) = classify(&completion.outcome).note {
+        let row = classify(&completion.outcome);
+        if let Some(note) = row.note {
             lock(&self.notes).push(note);
+        }
+        if row.verdict(self.asymmetric()) == Verdict::LookAgain
+            && let Some(path) = self.tell
+        {
+            path.report(Report {
+                incarnation: self.incarnation,
+                trouble: Trouble::Changed,
+            });
         }
         if let Outcome::Answered(answer) = &completion.outcome
             && is_deferred(answer)

@@ -203,7 +203,7 @@ async fn verify<N: Nexus, C: Clock>(
     finding: &mut Finding,
 ) -> Verified {
     *finding = Finding::default();
-    let probe = Probe::of(unit, path, life);
+    let probe = Probe::looking(unit, path, life);
     let profile = probe.profile().await;
     probe.pass_on(unit, path);
     match profile {

@@ -345,6 +345,10 @@ pub(crate) struct Inner {
     pub(crate) group: Option<u16>,
     /// Pending unit attentions.
     pub(crate) attentions: VecDeque<(u8, u8, u8)>,
+    /// PERSISTENT RESERVE is known: READ KEYS tells these, and nothing is reserved.
+    pub(crate) keys: Option<Vec<u64>>,
+    /// PERSISTENT RESERVE OUT other than a registration gets no answer.
+    pub(crate) reserve_lost: bool,
 }
 
 impl FakeNexus {
@@ -379,6 +383,8 @@ impl FakeNexus {
                 underway: 0,
                 group: None,
                 attentions: VecDeque::new(),
+                keys: None,
+                reserve_lost: false,
             }),
             changed: Signal::default(),
         }))
@@ -462,6 +468,37 @@ impl FakeNexus {
                 page(&data)
             }
             _ => Outcome::Answered(sense(5, 0x20, 0)),
+        }
+    }
+
+    /// PERSISTENT RESERVE, if it is known.
+    fn reserve(&self, command: &mut Command) -> Option<Outcome> {
+        let (opcode, action) = (command.cdb.as_slice()[0], command.cdb.as_slice()[1] & 0x1f);
+        let mut inner = lock(&self.0.inner);
+        let lost = inner.reserve_lost;
+        let keys = inner.keys.as_mut()?;
+        match (opcode, action, &mut command.data) {
+            (0x5e, _, DataPhase::Read(buf)) => {
+                let listed: Vec<u8> = match action {
+                    0 => keys.iter().flat_map(|key| key.to_be_bytes()).collect(),
+                    _ => Vec::new(),
+                };
+                let mut data = vec![0; 4];
+                data.extend_from_slice(&(listed.len() as u32).to_be_bytes());
+                data.extend_from_slice(&listed);
+                buf.as_mut_slice()[..data.len()].copy_from_slice(&data);
+                Some(Outcome::Answered(ScsiAnswer::good(data.len())))
+            }
+            (0x5f, 0x06, DataPhase::Write(parameters)) => {
+                let key = u64::from_be_bytes(parameters[8..16].try_into().unwrap());
+                keys.push(key);
+                Some(Outcome::Answered(ScsiAnswer::good(parameters.len())))
+            }
+            (0x5f, _, _) if lost => {
+                Some(failed(DeliveryErrorKind::TimedOut, Certainty::SentNoAnswer))
+            }
+            (0x5f, ..) => Some(Outcome::Answered(ScsiAnswer::good(command.data.len()))),
+            _ => None,
         }
     }
 
@@ -640,6 +677,8 @@ impl Nexus for FakeNexus {
             let mut busy = Busy::new(&self.0, &command, life);
             let outcome = self.meet(fate, &mut command, life).await;
             busy.write = None;
+            outcome
+        } else if let Some(outcome) = self.reserve(&mut command) {
             outcome
         } else {
             let cdb = command.cdb.as_slice().to_vec();

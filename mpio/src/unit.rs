@@ -294,6 +294,9 @@ impl<N: Nexus, C: Clock> Unit<N, C> {
                 ) {
                     self.access.tell(|watch| watch.ask(now));
                 }
+                if attention == Attention::PowerOn {
+                    path.met_restart(now);
+                }
                 let path = path.id;
                 if attention == Attention::PowerOn && self.cache.power_on() {
                     self.events.publish(now, EventKind::WritesAtRisk { path });

@@ -46,7 +46,8 @@ async fn ask_witnesses<N: Nexus, C: Clock>(unit: &Unit<N, C>, flush: &mut Flush<
     for entry in &table.entries {
         let path = &entry.path;
         let Some(life) = path.gate() else { continue };
-        if path.lives_since(life).is_none_or(|born| born > since) {
+        let young = path.lives_since(life).is_none_or(|born| born > since);
+        if young || path.met_restart_since(since) {
             continue;
         }
         let losses = unit.cache.losses();

@@ -22,6 +22,7 @@ mod access;
 mod change;
 mod fence;
 mod outage;
+mod overheard;
 mod paths;
 mod random;
 mod second_fence;

@@ -35,7 +35,7 @@ impl<N: Nexus, C: Clock> Probe<'_, N, C> {
             let len = usize::try_from(allocation).unwrap_or(usize::MAX);
             let data = match self.ask(REPORT, cdb, len).await {
                 Ok(data) => data,
-                // What changed meanwhile is somebody else's to look at.
+                // The path's keeper knows, and looks at it again.
                 Err(Stop::Over) => continue,
                 Err(Stop::Wrong(error)) => return Err(error),
             };

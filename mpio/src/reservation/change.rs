@@ -1,6 +1,7 @@
 //! Registering, reserving, releasing, preempting.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use scsi::reservation::{
     HeldReservation, PersistentReserveOut, Registration, ReservationKey, ReservationType,
@@ -82,6 +83,7 @@ pub(crate) async fn reserve<N: Nexus, C: Clock>(
     let key = our_key(unit).await?;
     one_nexus_only(unit, kind)?;
     let ours = |held: &HeldReservation| held.kind == kind && is_held_by(held, key);
+    let mut patience = Patience::new(unit);
     loop {
         // Asked first: the path that got the reservation may be another one than that which
         // asks again.
@@ -90,7 +92,7 @@ pub(crate) async fn reserve<N: Nexus, C: Clock>(
         }
         match send(unit, &PersistentReserveOut::Reserve { key, kind }).await? {
             Sent::Done => return Ok(()),
-            Sent::Doubtful(_) => {}
+            Sent::Doubtful(error) => patience.once_more(unit, error)?,
             Sent::Conflict => return Err(why_conflict(unit, key).await),
         }
     }
@@ -111,10 +113,13 @@ pub(crate) async fn release<N: Nexus, C: Clock>(unit: &Unit<N, C>) -> Result<(),
 pub(crate) async fn clear<N: Nexus, C: Clock>(unit: &Unit<N, C>) -> Result<(), Error> {
     let _changing = begin(unit)?;
     let key = our_key(unit).await?;
+    let mut patience = Patience::new(unit);
     loop {
         match send(unit, &PersistentReserveOut::Clear { key }).await? {
             Sent::Conflict => return Err(why_conflict(unit, key).await),
-            Sent::Doubtful(_) if keys(unit).await?.keys.contains(&key) => {}
+            Sent::Doubtful(error) if keys(unit).await?.keys.contains(&key) => {
+                patience.once_more(unit, error)?;
+            }
             Sent::Done | Sent::Doubtful(_) => break,
         }
     }
@@ -139,6 +144,7 @@ pub(crate) async fn preempt<N: Nexus, C: Clock>(
     } else {
         PersistentReserveOut::Preempt { key, victim, kind }
     };
+    let mut patience = Patience::new(unit);
     loop {
         match send(unit, &what).await? {
             Sent::Done => return Ok(()),
@@ -146,12 +152,47 @@ pub(crate) async fn preempt<N: Nexus, C: Clock>(
                 our_key(unit).await?;
                 return Err(Error::NoSuchKey(victim));
             }
-            Sent::Doubtful(_) if keys(unit).await?.keys.contains(&victim) => {}
+            Sent::Doubtful(error) if keys(unit).await?.keys.contains(&victim) => {
+                patience.once_more(unit, error)?;
+            }
             Sent::Doubtful(error) if abort => return Err(Error::Unknown(error)),
             Sent::Doubtful(_) => return Ok(()),
         }
     }
 }
+
+/// How often, and for how long, a change is asked for again after it got no answer and the device
+/// shows that it was not made. Paths that die under each try would keep it going for ever.
+struct Patience {
+    tries: u32,
+    until: Instant,
+}
+
+impl Patience {
+    fn new<N: Nexus, C: Clock>(unit: &Unit<N, C>) -> Self {
+        let now = unit.clock.now();
+        Self {
+            tries: DOUBTFUL_TRIES,
+            until: now.checked_add(unit.config.io_deadline).unwrap_or(now),
+        }
+    }
+
+    /// Another try, or the end: the last one may still be carried out.
+    fn once_more<N: Nexus, C: Clock>(
+        &mut self,
+        unit: &Unit<N, C>,
+        error: DeliveryError,
+    ) -> Result<(), Error> {
+        self.tries = self.tries.saturating_sub(1);
+        if self.tries == 0 || unit.clock.now() >= self.until {
+            return Err(Error::Unknown(error));
+        }
+        Ok(())
+    }
+}
+
+/// More paths than this do not die one after the other under one command.
+const DOUBTFUL_TRIES: u32 = 8;
 
 fn begin<N: Nexus, C: Clock>(unit: &Unit<N, C>) -> Result<Changing<'_>, Error> {
     unit.registered.begin().ok_or(Error::Busy)

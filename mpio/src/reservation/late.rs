@@ -42,7 +42,7 @@ pub(crate) async fn on_return<N: Nexus, C: Clock>(
         }),
         Err(Refusal::Conflict) => Ok(Standing::Lost),
         Err(Refusal::Other(error)) => {
-            tracing::debug!(path = %path.label, %error, "no registration for a returned path");
+            tracing::debug!(path = %path.path.label, %error, "no registration for a returned path");
             Ok(Standing::Lost)
         }
     }
@@ -80,13 +80,7 @@ async fn register<N: Nexus, C: Clock>(
 
 impl<'a, N: Nexus, C: Clock> OnPath<'a, N, C> {
     pub(super) fn new(unit: &'a Unit<N, C>, path: &'a Path<N>, life: Incarnation) -> Self {
-        Self {
-            nexus: &path.nexus,
-            clock: &unit.clock,
-            config: &unit.config,
-            life,
-            label: &path.label,
-        }
+        Self { unit, path, life }
     }
 
     /// READ KEYS.

@@ -13,7 +13,9 @@ use scsi::{
 use super::ReservationError;
 use crate::classify::{Verdict, classify, is_unknown_command};
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::path::{Path, Report, Trouble};
+use crate::signal::lock;
+use crate::unit::Unit;
 
 /// Tries of one command; each answer but the last says that it was not executed.
 const TRIES: u32 = 16;
@@ -25,11 +27,9 @@ const LIST_BYTES_MAX: usize = u16::MAX as usize;
 
 /// A path in one of its lives.
 pub(super) struct OnPath<'a, N, C> {
-    pub(super) nexus: &'a N,
-    pub(super) clock: &'a C,
-    pub(super) config: &'a Config,
+    pub(super) unit: &'a Unit<N, C>,
+    pub(super) path: &'a Path<N>,
     pub(super) life: Incarnation,
-    pub(super) label: &'a Arc<str>,
 }
 
 /// Why there is no good answer.
@@ -82,17 +82,19 @@ impl<N: Nexus, C: Clock> OnPath<'_, N, C> {
         loop {
             tries -= 1;
             let completion = self
+                .path
                 .nexus
                 .execute(Command {
                     cdb: cdb.clone(),
                     data: data(),
                     attribute: TaskAttribute::Simple,
                     priority: 0,
-                    timeout: self.config.probe_timeout,
+                    timeout: self.unit.config.probe_timeout,
                     only_in: Some(self.life),
                 })
                 .await;
             let verdict = classify(&completion.outcome).verdict(false);
+            self.overhear(&completion.outcome);
             let answer = match completion.outcome {
                 Outcome::Failed(error) => return Err(Refusal::Lost(error)),
                 Outcome::Answered(answer) => answer,
@@ -109,10 +111,10 @@ impl<N: Nexus, C: Clock> OnPath<'_, N, C> {
                     return Err(Refusal::Conflict);
                 }
                 Verdict::Again { .. } | Verdict::LookAgain if tries > 0 => {
-                    let now = self.clock.now();
+                    let now = self.unit.clock.now();
                     let until = now.checked_add(PAUSE).unwrap_or(now);
                     if answer.status != Status::CHECK_CONDITION {
-                        self.clock.sleep_until(until).await;
+                        self.unit.clock.sleep_until(until).await;
                     }
                 }
                 _ if is_unknown_command(&answer.sense) => {
@@ -124,12 +126,33 @@ impl<N: Nexus, C: Clock> OnPath<'_, N, C> {
                 | Verdict::Again { .. }
                 | Verdict::LookAgain => {
                     return Err(Refusal::Other(ReservationError::Refused {
-                        label: Arc::clone(self.label),
+                        label: Arc::clone(&self.path.label),
                         status: answer.status,
                         sense: answer.sense,
                     }));
                 }
             }
+        }
+    }
+
+    /// What a device has to tell it tells once, to whoever comes first: here it is not about the
+    /// reservation.
+    fn overhear(&self, outcome: &Outcome) {
+        let row = classify(outcome);
+        if let Some(note) = row.note {
+            self.unit.heard(self.path, note);
+        }
+        if row.verdict(false) == Verdict::LookAgain {
+            // Nothing is written over this path before it was looked at.
+            self.path.report(Report {
+                incarnation: self.life,
+                trouble: Trouble::Changed,
+            });
+        }
+        if let Outcome::Answered(answer) = outcome
+            && answer.sense_data().is_some_and(|sense| sense.deferred)
+        {
+            *lock(&self.unit.deferred) = Some(answer.sense.clone());
         }
     }
 }
