@@ -9,7 +9,8 @@
 #   start [user|tap|here]   boot, wait for READY, print the portals (default: user)
 #   stop                    power off, take the interfaces down
 #   exec CMD...             run a shell command in the guest, where $iscsi, $core and $iqn are set;
-#                           its output and exit status come back (124: no answer in time)
+#                           its output and exit status come back (124: no answer in time, 125: the
+#                           machine is dead; it is in both cases, and the console's end is printed)
 #   client CMD...           run CMD where the portals can be reached (tap: in the namespace)
 #   link N up|down          restore or cut the link of portal N (0, 1, 2)
 #   status                  portals, qemu's pid and memory
@@ -23,7 +24,7 @@
 # Environment: LIO_DIR (run/ with pid, FIFOs and console.log), LIO_CACHE (kernel and initramfs),
 #   LIO_BASE (23260) and LIO_NS (lio-vm); other values allow for several machines at once. Also
 #   LIO_MEM (MiB), LIO_SMP, LIO_ACCEL, LIO_CPU, LIO_KPKG (package of the kernel), LIO_TIMEOUT (of
-#   exec, 60 s), LIO_APPEND (kernel parameters; lio_debug=1), LIO_SUITE (another Debian suite's
+#   exec, 50 s), LIO_APPEND (kernel parameters; lio_debug=1), LIO_SUITE (another Debian suite's
 #   kernel; bullseye has 5.10, the one whose recovery at error recovery level 2 works).
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
@@ -175,7 +176,7 @@ start() {
         -accel "${LIO_ACCEL:-tcg,thread=multi}" -cpu "${LIO_CPU:-Nehalem,rdrand=on}" \
         -smp "${LIO_SMP:-1,maxcpus=2}" -m "${LIO_MEM:-512}" -display none -no-reboot \
         -kernel "$root/boot/vmlinuz-$kver" -initrd "$img" \
-        -append "console=ttyS0 loglevel=6 panic=-1 oops=panic mitigations=off nowatchdog nokaslr cryptomgr.notests net.ifnames=0$portals ${LIO_APPEND:-}" \
+        -append "console=ttyS0 loglevel=6 panic=-1 oops=panic unknown_nmi_panic mitigations=off nowatchdog nokaslr cryptomgr.notests net.ifnames=0$portals ${LIO_APPEND:-}" \
         -chardev "file,id=con,path=$run/console.log" -serial chardev:con \
         -chardev "pipe,id=mon,path=$run/mon" -mon chardev=mon,mode=readline \
         -chardev "pipe,id=ctl,path=$run/ctl" -device virtio-serial-pci \
@@ -210,22 +211,45 @@ stop() {
     rm -f "$run"/{pid,mode}
 }
 
+# What the guest's kernel said last: the reason why it is silent, or dead.
+last_words() {
+    echo "lio-vm: $1; the console's last lines:" >&2
+    tail -n 45 "$run/console.log" >&2
+}
+
+# A guest that does not answer shows what its kernel is doing: an NMI makes it panic with a trace
+# (unknown_nmi_panic), which ends qemu.
+interrogate() {
+    local i=0
+    echo nmi >"$run/mon.in"
+    while alive && ((i++ < 50)); do sleep 0.1; done
+}
+
 # One guest command at a time (flock); the FIFOs are opened read-write, so
-# that neither side ever blocks in open.
+# that neither side ever blocks in open. They stay open when qemu ends, so that is looked for.
 guest() {
-    alive || die "not running"
-    local tok=t$$ line out="" in=0
+    alive || { last_words "not running"; exit 125; }
+    local tok=t$$ line part="" out="" in=0 end
+    end=$((SECONDS + ${LIO_TIMEOUT:-50}))
     (
         flock 9
         exec 7<>"$run/ctl.in" 8<>"$run/ctl.out"
         echo "$tok $(echo "$*" | base64 -w0)" >&7
-        while IFS= read -r -t "${LIO_TIMEOUT:-60}" line <&8; do
+        while ((SECONDS < end)); do
+            if ! IFS= read -r -t 1 line <&8; then
+                part+=$line                             # of a line that is not whole yet
+                alive || { last_words "qemu ended meanwhile"; exit 125; }
+                continue
+            fi
+            line=$part$line part=""
             case $line in
             "BEGIN $tok") in=1 ;;
             "END $tok "*) printf %s "${out%$'\n'}"; exit "${line##* }" ;;
             *) [ $in = 0 ] || out+=$line$'\n' ;;
             esac
         done
+        interrogate
+        last_words "no answer in ${LIO_TIMEOUT:-50} s"
         exit 124
     ) 9>"$run/lock"
 }

@@ -43,6 +43,8 @@ pub const DISK_FILE: &str = "/luns/thin1";
 /// Size of [`DISK`].
 pub const DISK_BYTES: u64 = 128 << 20;
 
+/// Where the machine's console is kept, among the logs of a test.
+pub(crate) const CONSOLE: &str = "lio/run/console.log";
 /// How many machines run at a time.
 const MACHINES: usize = 2;
 const BOOT_LIMIT: Duration = Duration::from_secs(130);
@@ -105,7 +107,8 @@ impl Lio {
     /// directories of the target's configuration, `$iqn` is the start of every target's name.
     ///
     /// # Errors
-    /// When the guest does not answer or the command fails.
+    /// When the guest does not answer (it is made to panic then, so that the error ends with a
+    /// trace of its kernel), is dead, or the command fails.
     pub fn exec(&self, sandbox: &Sandbox, command: &str) -> Result<String> {
         let done = self.script(sandbox).arg("exec").arg(command);
         let done = done.limit(COMMAND_LIMIT).run()?.success();

@@ -22,6 +22,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
+use crate::lio;
 use crate::process::tail;
 use crate::wait;
 
@@ -190,7 +191,13 @@ fn log_directory(exe: &Path, test: &str) -> Result<PathBuf> {
 
 fn report(output: &Path, logs: &Path) -> String {
     let said = fs::read_to_string(output).unwrap_or_default();
-    format!("logs are in {}\n{}", logs.display(), tail(&said))
+    let mut report = format!("logs are in {}\n{}", logs.display(), tail(&said));
+    // All of it: on a machine that is gone afterwards this is the only trace of a dead kernel.
+    if let Ok(console) = fs::read(logs.join(lio::CONSOLE)) {
+        report.push_str("the console of the virtual machine:\n");
+        report.push_str(&String::from_utf8_lossy(&console));
+    }
+    report
 }
 
 /// `target/debug`, or whichever profile the test was built with.
