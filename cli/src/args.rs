@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use clap::builder::TypedValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use initiator::{Failback, IscsiName, LoadBalancePolicy, NoPathRetry, Portal, SecondFence};
+use initiator::{
+    Checker, Failback, IscsiName, LoadBalancePolicy, NoPathRetry, Portal, SecondFence,
+};
 
 use crate::size::{parse_duration, parse_size};
 use crate::url::{Side, Url, parse_portal_argument};
@@ -395,6 +397,10 @@ pub(crate) struct LoginArgs {
     /// What I/O does while no path is up: fail, queue (for ever), or wait so long and then fail.
     #[arg(long, value_name = "fail|queue|TIME", value_parser = parse_no_path_retry, default_value = "60s")]
     pub(crate) no_path_retry: NoPathRetry,
+    /// What a path is asked from time to time: tur (TEST UNIT READY), rtpg (REPORT TARGET PORT
+    /// GROUPS, where there are any), nop (a NOP-Out, no SCSI command).
+    #[arg(long, value_name = "tur|rtpg|nop", default_value = "tur")]
+    pub(crate) checker: Checker,
     /// When I/O goes back to better paths (ALUA): immediate, manual (never by itself), followover
     /// (when one of them comes up), or after so many seconds.
     #[arg(long, value_name = "MODE", default_value = "immediate")]
@@ -504,6 +510,7 @@ mod tests {
             format!("info {url} --no-path-retry 90s --fence lu-reset"),
             format!("info {url} --failback followover"),
             format!("info {url} --failback 30"),
+            format!("info {url} --checker rtpg"),
             format!("--json info {url} --chap-name u --chap-secret-file f --chap-alg sha256,md5"),
             format!(
                 "info {url} --mutual-name t --mutual-secret-file g --initiator-name iqn.2026-11.org.example:me"

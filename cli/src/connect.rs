@@ -38,6 +38,7 @@ pub(crate) fn initiator(login: &LoginArgs) -> anyhow::Result<Initiator> {
     let mut builder = Initiator::builder(name)
         .policy(login.policy)
         .no_path_retry(login.no_path_retry)
+        .checker(login.checker)
         .failback(login.failback)
         .second_fence(login.fence)
         .fence_settle(login.fence_settle.unwrap_or_default());

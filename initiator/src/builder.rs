@@ -13,7 +13,7 @@ use crate::isids::Isids;
 use crate::runtime::Shards;
 use crate::state::{Slot, StateError};
 use crate::{
-    AuthError, ChapCredentials, Failback, Initiator, IscsiName, Isid, LoadBalancePolicy,
+    AuthError, ChapCredentials, Checker, Failback, Initiator, IscsiName, Isid, LoadBalancePolicy,
     MutualCredentials, NoPathRetry, OfferError, Portal, Runtime, SecondFence, Tuning,
 };
 
@@ -264,6 +264,13 @@ impl Builder {
     #[must_use]
     pub fn no_path_retry(mut self, retry: NoPathRetry) -> Self {
         self.multipath.no_path_retry = retry;
+        self
+    }
+
+    /// What a path check asks of a path that seems well: TEST UNIT READY by default.
+    #[must_use]
+    pub fn checker(mut self, checker: Checker) -> Self {
+        self.multipath.checker = checker;
         self
     }
 

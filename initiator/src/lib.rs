@@ -62,11 +62,11 @@ pub use iscsi::session::{
 };
 pub use iscsi::text::{ConnectionParams, NegotiatedKey, OfferError, SessionParams};
 pub use mpio::{
-    Access, AssembleError, Attention, ErrorClass, EventKind as PathEvent, Failback, FenceFailure,
-    FenceQuality, Geometry, IoError, IoErrorKind, KeyCount, LoadBalancePolicy, LuIdentity,
-    NoPathRetry, OutcomeCertainty, PathAccess, PathGroup, PathId, PathSettings, PathSnapshot,
-    PathState, PathStats, ReservationError, SecondFence, SwitchReason, Topology, Tuning,
-    UnknownFailback,
+    Access, AssembleError, Attention, Checker, ErrorClass, EventKind as PathEvent, Failback,
+    FenceFailure, FenceQuality, Geometry, IoError, IoErrorKind, KeyCount, LoadBalancePolicy,
+    LuIdentity, NoPathRetry, OutcomeCertainty, PathAccess, PathGroup, PathId, PathSettings,
+    PathSnapshot, PathState, PathStats, ReservationError, SecondFence, SwitchReason, Topology,
+    Tuning, UnknownChecker, UnknownFailback,
 };
 pub use query::QueryError;
 pub use runtime::Runtime;

@@ -336,3 +336,23 @@ async fn a_normal_session_tells_where_its_target_is() {
     assert_eq!(targets[0].portals[0].0, portal);
     assert_eq!(server.violations(), []);
 }
+
+#[tokio::test]
+async fn a_ping_is_answered_by_the_target_and_by_nobody_else() {
+    let (server, config) = serve(Config::default()).await;
+    let nexus = login(config).await;
+    let NexusState::Up(life) = nexus.state() else {
+        panic!("not up")
+    };
+    in_time(nexus.ping(life, PATIENCE)).await.unwrap();
+    let other = scsi::Incarnation(life.0 + 1);
+    let error = nexus.ping(other, PATIENCE).await.unwrap_err();
+    assert_eq!(error, scsi::PingError::Down);
+    server.black_hole(0).await.unwrap();
+    let short = Duration::from_millis(100);
+    let error = nexus.ping(life, short).await.unwrap_err();
+    assert_eq!(error, scsi::PingError::NoAnswer);
+    server.restore(0).await.unwrap();
+    in_time(nexus.ping(life, PATIENCE)).await.unwrap();
+    assert_eq!(server.violations(), []);
+}

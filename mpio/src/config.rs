@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::checker::Checker;
 use crate::failback::Failback;
 use crate::marginal::MarginalPaths;
 use crate::queueing::NoPathRetry;
@@ -35,6 +36,8 @@ pub struct Config {
     pub fence_settle: Duration,
     /// Pause between two tries to fence.
     pub fence_pause: Duration,
+    /// What a path check asks.
+    pub checker: Checker,
     /// Path check interval after a change; doubles up to [`Config::probe_interval_max`] while
     /// the path stays healthy.
     pub probe_interval: Duration,
@@ -66,6 +69,7 @@ impl Default for Config {
             second_fence: SecondFence::default(),
             fence_settle: Duration::ZERO,
             fence_pause: Duration::from_millis(500),
+            checker: Checker::default(),
             probe_interval: Duration::from_secs(5),
             probe_interval_max: Duration::from_secs(20),
             failed_retry: Duration::from_secs(1),

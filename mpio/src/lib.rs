@@ -31,6 +31,7 @@ mod access;
 mod alua;
 mod block;
 mod cache;
+mod checker;
 mod classify;
 mod clock;
 mod config;
@@ -64,6 +65,7 @@ mod unit;
 mod testing;
 
 pub use alua::{Access, PathAccess};
+pub use checker::{Checker, UnknownChecker};
 pub use classify::Attention;
 pub use clock::Clock;
 #[cfg(feature = "tokio")]

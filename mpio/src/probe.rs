@@ -4,6 +4,7 @@
 //! nothing for the next. A unit attention that says that the unit may have changed starts the
 //! look over, so that a profile is never made of two units.
 
+mod check;
 mod groups;
 
 use std::sync::Mutex;

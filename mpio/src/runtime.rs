@@ -134,6 +134,12 @@ async fn keep<N: Nexus, C: Clock>(
                 let what = verify(&unit, &path, life, &mut finding).await;
                 supervisor.verified(unit.clock.now(), life, what);
             }
+            Action::Check(life) => {
+                let probe = Probe::of(&unit, &path, life);
+                let what = probe.check(&unit, &path).await;
+                probe.pass_on(&unit, &path);
+                supervisor.probed(unit.clock.now(), life, what);
+            }
             Action::Probe(life) => {
                 let probe = Probe::of(&unit, &path, life);
                 let what = probe.test_unit_ready().await;

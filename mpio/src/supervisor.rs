@@ -33,7 +33,10 @@ use crate::path::{PathState, Report, Trouble};
 pub(crate) enum Action {
     /// Look at what is behind the path, in this life only; [`Supervisor::verified`].
     Verify(Incarnation),
-    /// See whether the path answers, in this life only; [`Supervisor::probed`].
+    /// See whether a path that seems well answers, in this life only; [`Supervisor::probed`].
+    Check(Incarnation),
+    /// See whether a suspected path answers a command, in this life only;
+    /// [`Supervisor::probed`].
     Probe(Incarnation),
     /// Read from a path in quarantine, in this life only; [`Supervisor::probed`].
     Sample(Incarnation),
@@ -282,7 +285,8 @@ impl Supervisor {
         };
         match self.due {
             Some(due) if due <= now => match self.state {
-                PathState::Active | PathState::Suspect => Action::Probe(life),
+                PathState::Active => Action::Check(life),
+                PathState::Suspect => Action::Probe(life),
                 PathState::Marginal => Action::Sample(life),
                 PathState::Verifying
                 | PathState::Failed

@@ -20,7 +20,8 @@ use std::time::{Duration, Instant};
 
 use scsi::{
     Bytes, Certainty, Command, Completion, DataPhase, DeliveryError, DeliveryErrorKind, FenceError,
-    Incarnation, MediaAccess, Nexus, NexusState, Outcome, ResetError, Residual, ScsiAnswer, Status,
+    Incarnation, MediaAccess, Nexus, NexusState, Outcome, PingError, ResetError, Residual,
+    ScsiAnswer, Status,
 };
 
 use crate::clock::Clock;
@@ -345,6 +346,10 @@ pub(crate) struct Inner {
     pub(crate) group: Option<u16>,
     /// Pending unit attentions.
     pub(crate) attentions: VecDeque<(u8, u8, u8)>,
+    /// What a ping meets with.
+    pub(crate) ping: Result<(), PingError>,
+    /// Pings that came.
+    pub(crate) pings: u32,
     /// PERSISTENT RESERVE is known: READ KEYS tells these, and nothing is reserved.
     pub(crate) keys: Option<Vec<u64>>,
     /// PERSISTENT RESERVE OUT other than a registration gets no answer.
@@ -383,6 +388,8 @@ impl FakeNexus {
                 underway: 0,
                 group: None,
                 attentions: VecDeque::new(),
+                ping: Ok(()),
+                pings: 0,
                 keys: None,
                 reserve_lost: false,
             }),
@@ -776,6 +783,23 @@ impl Nexus for FakeNexus {
         disk.exorcise_all();
         self.set(|inner| inner.resets += 1);
         Ok(())
+    }
+
+    async fn ping(&self, incarnation: Incarnation, budget: Duration) -> Result<(), PingError> {
+        let clock = &self.0.clock;
+        let result = self.set(|inner| {
+            inner.pings += 1;
+            inner.ping
+        });
+        let wait = match result {
+            Err(PingError::NoAnswer) => budget,
+            _ => Duration::from_millis(1),
+        };
+        clock.sleep_until(clock.now() + wait).await;
+        match self.state() == NexusState::Up(incarnation) {
+            true => result,
+            false => Err(PingError::Down),
+        }
     }
 
     fn is_gone(&self) -> bool {

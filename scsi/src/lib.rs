@@ -37,7 +37,7 @@ pub use lun::{Lun, LunList};
 pub use mode::ModeParameters;
 pub use nexus::{
     Bidirectional, Certainty, Command, Completion, DataPhase, DeliveryError, DeliveryErrorKind,
-    FenceError, Incarnation, Nexus, NexusState, Outcome, ReadPart, ResetError, Residual,
+    FenceError, Incarnation, Nexus, NexusState, Outcome, PingError, ReadPart, ResetError, Residual,
     ScsiAnswer,
 };
 pub use reservation::{PersistentReserveOut, ReservationKey, ReservationType, TransportId};

@@ -286,6 +286,21 @@ pub enum ResetError {
     Refused(u8),
 }
 
+/// Why a question to the transport's other end was not answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
+#[non_exhaustive]
+pub enum PingError {
+    /// The transport has no way to ask.
+    #[error("not supported by the transport")]
+    Unsupported,
+    /// The nexus is not in the life asked for.
+    #[error("the path is down")]
+    Down,
+    /// No answer in time.
+    #[error("no answer in time")]
+    NoAnswer,
+}
+
 /// One logical unit behind one I_T nexus.
 ///
 /// All futures may be dropped at any time. A dropped [`Nexus::execute`] is ended safely in the
@@ -336,6 +351,18 @@ pub trait Nexus: Send + Sync + 'static {
     ) -> impl Future<Output = Result<(), ResetError>> + Send {
         let _ = (incarnation, budget);
         std::future::ready(Err(ResetError::Unsupported))
+    }
+
+    /// Asks the other end of the transport for a sign of life, without a SCSI command (iSCSI:
+    /// NOP-Out, RFC 7143 §11.18), and resolves when it came. Only in this life of the nexus. Says
+    /// nothing of the logical unit.
+    fn ping(
+        &self,
+        incarnation: Incarnation,
+        budget: Duration,
+    ) -> impl Future<Output = Result<(), PingError>> + Send {
+        let _ = (incarnation, budget);
+        std::future::ready(Err(PingError::Unsupported))
     }
 
     /// Whether the target's last word, to a login, was that it is not there: not found, or removed

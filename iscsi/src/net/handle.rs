@@ -4,7 +4,9 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use scsi::{Command, Completion, FenceError, Incarnation, Lun, Nexus, NexusState, ResetError};
+use scsi::{
+    Command, Completion, FenceError, Incarnation, Lun, Nexus, NexusState, PingError, ResetError,
+};
 use tokio::sync::{broadcast, watch};
 
 use super::driver::Driver;
@@ -318,6 +320,27 @@ impl Nexus for LunNexus {
                 Err(ResetError::Down)
             }
             Ok(Err(_)) | Err(_) => Err(ResetError::NoAnswer),
+        }
+    }
+
+    async fn ping(&self, incarnation: Incarnation, budget: Duration) -> Result<(), PingError> {
+        let up = NexusState::Up(incarnation);
+        if self.state() != up {
+            return Err(PingError::Down);
+        }
+        let asked = self
+            .shared()
+            .with_session(|session, _| session.ask_echo())
+            .ok_or(PingError::Down)?;
+        let done = |status: &Status| status.echoed >= asked;
+        let waited = self
+            .wait(budget, |status| done(status) || status.state != up)
+            .await;
+        let status = *self.shared().status.borrow();
+        match waited {
+            _ if status.state != up => Err(PingError::Down),
+            Ok(()) => Ok(()),
+            Err(_) => Err(PingError::NoAnswer),
         }
     }
 

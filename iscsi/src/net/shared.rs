@@ -21,6 +21,7 @@ pub(super) struct Status {
     pub(super) state: NexusState,
     pub(super) over: Incarnation,
     pub(super) unsettled: usize,
+    pub(super) echoed: u64,
     pub(super) failures: u64,
 }
 
@@ -202,6 +203,7 @@ fn status(session: &Session) -> Status {
         state: session.state(),
         over: session.over(),
         unsettled: session.unsettled(),
+        echoed: session.answered_echo(),
         failures: session.failures(),
     }
 }

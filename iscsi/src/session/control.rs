@@ -42,6 +42,8 @@ pub(super) enum Control {
     },
     /// A command once more, as it was (RFC 7143 §7.2.1).
     Retry { key: TaskKey },
+    /// NOP-Out whose answer somebody waits for.
+    Echo { itt: Itt },
     /// NOP-Out that asks whether something got lost.
     Probe { itt: Itt },
     /// SNACK Request; DataACK with the task whose data it acknowledges.
@@ -91,6 +93,18 @@ pub(super) struct Controls {
     last: u16,
     pub(super) asked: Vec<(Itt, Asked, Instant)>,
     abandoned: usize,
+    pub(super) echo: Echo,
+}
+
+/// Signs of life that callers have asked for; one question serves all who ask meanwhile.
+#[derive(Debug, Default)]
+pub(super) struct Echo {
+    /// Under way.
+    pub(super) question: Option<(Cid, Itt)>,
+    /// Questions so far.
+    pub(super) asked: u64,
+    /// The newest one that was answered.
+    pub(super) answered: u64,
 }
 
 impl Controls {
@@ -116,6 +130,7 @@ impl Controls {
     /// A new life: nothing is outstanding.
     pub(super) fn reset(&mut self) {
         self.asked.clear();
+        self.echo.question = None;
         // What a life left behind is not settled one by one any more, but fenced.
         self.abandoned = 0;
     }
@@ -177,7 +192,7 @@ impl Session {
             Control::Reply { lun, ttt, data } => {
                 self.nop_out(lun, Itt::RESERVED, ttt, ack, data, out);
             }
-            Control::Ping { itt } | Control::Probe { itt } => {
+            Control::Ping { itt } | Control::Probe { itt } | Control::Echo { itt } => {
                 self.stats.pings += 1;
                 self.nop_out(Lun::ZERO, itt, Ttt::RESERVED, ack, Bytes::new(), out);
             }

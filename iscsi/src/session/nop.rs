@@ -72,6 +72,42 @@ impl Session {
         Some(overdue.cid)
     }
 
+    /// Asks the target for a sign of life, on one connection; which the keepalive does by itself
+    /// only when nothing else is heard. It has come when [`Session::answered_echo`] is as large as
+    /// the number returned; `None`: the session is not up.
+    pub fn ask_echo(&mut self) -> Option<u64> {
+        if let Some((cid, _)) = self.controls.echo.question
+            && self.connections.get(cid).is_some_and(Connection::is_up)
+        {
+            return Some(self.controls.echo.asked);
+        }
+        let cid = self.connections.iter().find(|it| it.is_up())?.cid;
+        let itt = self.controls.tag();
+        let echo = &mut self.controls.echo;
+        echo.asked += 1;
+        echo.question = Some((cid, itt));
+        let asked = echo.asked;
+        self.push_control(cid, Control::Echo { itt });
+        Some(asked)
+    }
+
+    /// See [`Session::ask_echo`].
+    #[must_use]
+    pub fn answered_echo(&self) -> u64 {
+        self.controls.echo.answered
+    }
+
+    /// Whether the tag is that of a question that somebody waits for, which is answered now.
+    pub(super) fn echoed(&mut self, itt: Itt) -> bool {
+        let echo = &mut self.controls.echo;
+        if echo.question.is_none_or(|(_, asked)| asked != itt) {
+            return false;
+        }
+        echo.question = None;
+        echo.answered = echo.asked;
+        true
+    }
+
     /// A NOP-In came: an answer to our ping, or a question (RFC 7143 §11.19).
     pub(super) fn nop_in(
         &mut self,
@@ -80,7 +116,9 @@ impl Session {
         nop: &NopIn,
         data: &[u8],
     ) -> Result<(), ProtocolError> {
-        if nop.itt != Itt::RESERVED && self.probe_answered(now, cid, nop.itt)? {
+        if nop.itt != Itt::RESERVED
+            && (self.echoed(nop.itt) || self.probe_answered(now, cid, nop.itt)?)
+        {
             return Ok(());
         }
         let Some(connection) = self.connections.get_mut(cid) else {

@@ -292,6 +292,18 @@ impl Watch {
         self.changing.values().filter_map(end).max()
     }
 
+    /// Whether a report says of groups what is known already.
+    pub(crate) fn is_known(&self, report: &TargetPortGroups) -> bool {
+        let known = |group: &TargetPortGroup| {
+            let mut groups = self.groups.iter();
+            groups.any(|it| {
+                (it.id, it.state, it.preferred) == (group.id, group.state, group.preferred)
+            })
+        };
+        let all = report.groups.iter().take(GROUPS_MAX);
+        report.groups.len().min(GROUPS_MAX) == self.groups.len() && all.clone().all(known)
+    }
+
     /// How the target lets a path through this port reach the unit.
     pub(crate) fn access(&self, now: Instant, port: TargetPort) -> Option<PathAccess> {
         let group = self.group_of(port)?;

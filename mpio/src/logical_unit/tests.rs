@@ -20,6 +20,7 @@ use scsi::{Blocks, Cdb, RwOptions, TaskAttribute};
 
 mod access;
 mod change;
+mod checkers;
 mod fence;
 mod outage;
 mod overheard;

@@ -39,7 +39,7 @@ fn a_healthy_path_is_checked_after_5_10_20_20_seconds() {
     let mut due = 5_000;
     for step in [10_000, 20_000, 20_000] {
         assert_eq!(it.poll(at(due - 1)), Action::Wait(Some(at(due))));
-        assert_eq!(it.poll(at(due)), Action::Probe(LIFE));
+        assert_eq!(it.poll(at(due)), Action::Check(LIFE));
         it.probed(at(due), LIFE, Probed::Answers);
         due += step;
     }
@@ -181,7 +181,7 @@ fn a_path_that_comes_and_goes_is_used_last_until_it_was_well_for_long_enough() {
     assert_eq!(it.state(), PathState::Marginal);
     it.tick(at(39_000));
     assert_eq!(it.state(), PathState::Active);
-    assert_eq!(it.poll(at(44_000)), Action::Probe(life));
+    assert_eq!(it.poll(at(44_000)), Action::Check(life));
 }
 
 #[test]

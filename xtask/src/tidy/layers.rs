@@ -34,6 +34,7 @@ const LAYERS: &[Layers] = &[
         rows: &[
             &[
                 "alua",
+                "checker",
                 "clock",
                 "history",
                 "identity",

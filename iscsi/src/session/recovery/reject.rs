@@ -55,6 +55,8 @@ impl Session {
         (pdu, itt, header): (Option<Opcode>, Itt, Option<&Bhs>),
     ) -> Result<(), ProtocolError> {
         match pdu {
+            // No less a sign of life than an answer.
+            Some(Opcode::NopOut) if self.echoed(itt) => {}
             Some(Opcode::NopOut) => {
                 if let Some(connection) = self.connections.get_mut(cid) {
                     connection.ping = connection.ping.filter(|ping| ping.itt != itt);

@@ -169,3 +169,38 @@ fn a_rejected_ping_proves_that_the_target_lives() {
     peer.wait(SECOND);
     peer.assert_up();
 }
+
+fn echo_answer(peer: &mut Peer, question: &Pdu) {
+    let answer = Pdu::new(0x20, 0x80).put(16, question.itt()).put(20, NONE);
+    let answer = peer.status(answer);
+    peer.reply(&[answer]);
+}
+
+#[test]
+fn a_sign_of_life_that_was_asked_for_is_the_answer_to_that_question() {
+    let mut peer = Peer::ready();
+    let asked = peer.session.ask_echo().unwrap();
+    // Who asks meanwhile waits for the same answer.
+    assert_eq!(peer.session.ask_echo(), Some(asked));
+    let question = peer.one();
+    assert_eq!((question.bhs[0], question.bhs[1]), (0x40, 0x80));
+    assert_eq!(question.word(20), NONE);
+    let other = ping(&peer, NONE, &[]);
+    peer.reply(&[other]);
+    assert!(peer.session.answered_echo() < asked);
+    echo_answer(&mut peer, &question);
+    assert_eq!(peer.session.answered_echo(), asked);
+    // The next one is asked anew.
+    let next = peer.session.ask_echo().unwrap();
+    assert!(next > asked);
+    let again = peer.one();
+    assert_ne!(again.itt(), question.itt());
+    let reject = Pdu::new(0x3f, 0x80)
+        .byte(2, 5)
+        .put(16, NONE)
+        .with(&again.bhs);
+    let reject = peer.status(reject);
+    peer.reply(&[reject]);
+    assert_eq!(peer.session.answered_echo(), next);
+    peer.assert_up();
+}
