@@ -4,13 +4,14 @@
 //! callers write, too.
 
 use std::future::Future;
-use std::io;
+use std::io::{self, IoSliceMut, Read};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
-use tokio::io::{AsyncRead, ReadBuf};
+use socket2::SockRef;
+use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::net::tcp::OwnedReadHalf;
 
@@ -30,11 +31,12 @@ const LOGIN_DATA_BYTES: u32 = 8192;
 /// Payload that is copied with the core locked; longer ones are copied without.
 const COPY_LOCKED_BYTES: u32 = 16 * 1024;
 
-/// A payload with at least this much to come is read straight into its place.
+/// A payload with at least this much to come is read straight into its place, and what follows it
+/// into the staging memory, in one system call.
 const DIRECT_BYTES: usize = 64 * 1024;
 
 /// What is read ahead into the staging memory while payloads are that long: enough for the next
-/// header. More would take the payload itself there, to be copied once more.
+/// header. More would take the next payload there, to be copied once more.
 const READ_AHEAD_BYTES: usize = 4096;
 
 pub(super) type Dial = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send>>;
@@ -91,42 +93,36 @@ impl Link {
 
     /// Reads once and takes what came; `false` when there is nothing to read.
     pub(super) fn read(&mut self, shared: &Arc<Shared>, cx: &mut Context<'_>) -> bool {
-        let Some(half) = &mut self.half else {
+        let Some(half) = &self.half else {
             return false;
         };
-        let half = Pin::new(half);
         let direct_bytes = if self.long { 1 } else { DIRECT_BYTES };
-        let result = match &mut self.placing {
-            Some((_, Some(loan)))
-                if self.receiver.is_drained()
-                    && self.receiver.payload_remaining() >= direct_bytes =>
-            {
-                let mut buf = ReadBuf::new(loan.space());
-                let Poll::Ready(result) = half.poll_read(cx, &mut buf) else {
-                    return false;
-                };
-                let filled = buf.filled();
-                let bytes = filled.len();
-                self.receiver.placed_directly(filled);
-                loan.filled(bytes);
-                result.map(|()| bytes)
-            }
-            placing => {
-                let mut space = self.receiver.space();
-                // A payload that is thrown away needs no place.
-                if self.long && !matches!(placing, Some((_, None))) {
-                    let ahead = space.len().min(READ_AHEAD_BYTES);
-                    space = space.get_mut(..ahead).unwrap_or_default();
-                }
-                let mut buf = ReadBuf::new(space);
-                let Poll::Ready(result) = half.poll_read(cx, &mut buf) else {
-                    return false;
-                };
-                let bytes = buf.filled().len();
-                self.receiver.filled(bytes);
-                result.map(|()| bytes)
-            }
+        let direct =
+            self.receiver.is_drained() && self.receiver.payload_remaining() >= direct_bytes;
+        let mut ahead = self.receiver.space();
+        let (place, thrown_away) = match &mut self.placing {
+            Some((_, Some(loan))) if direct => (loan.space(), false),
+            placing => (&mut [][..], matches!(placing, Some((_, None)))),
         };
+        let place_bytes = place.len();
+        // A payload that is thrown away needs no place.
+        if self.long && !thrown_away || place_bytes > 0 {
+            let bytes = ahead.len().min(READ_AHEAD_BYTES);
+            ahead = ahead.get_mut(..bytes).unwrap_or_default();
+        }
+        let Poll::Ready(result) = receive(half.as_ref(), cx, place, ahead) else {
+            return false;
+        };
+        let bytes = *result.as_ref().unwrap_or(&0);
+        let placed = bytes.min(place_bytes);
+        if let Some((_, Some(loan))) = &mut self.placing
+            && placed > 0
+        {
+            let filled = loan.space().get(..placed).unwrap_or_default();
+            self.receiver.placed_directly(filled);
+            loan.filled(placed);
+        }
+        self.receiver.filled(bytes - placed);
         match result {
             Ok(0) => self.lost(shared, None),
             Ok(_) => self.take_pdus(shared),
@@ -229,5 +225,41 @@ impl Link {
             }
         }
         true
+    }
+}
+
+/// Reads once, into `place` and then into `ahead`.
+fn receive(
+    stream: &TcpStream,
+    cx: &mut Context<'_>,
+    place: &mut [u8],
+    ahead: &mut [u8],
+) -> Poll<io::Result<usize>> {
+    let space = place.len() + ahead.len();
+    let socket = SockRef::from(stream);
+    let mut socket = &*socket;
+    loop {
+        ready!(stream.poll_read_ready(cx))?;
+        let mut received = None;
+        let result = stream.try_io(Interest::READABLE, || {
+            let bytes = if place.is_empty() {
+                socket.read(ahead)?
+            } else {
+                socket.read_vectored(&mut [IoSliceMut::new(place), IoSliceMut::new(ahead)])?
+            };
+            received = Some(bytes);
+            if (1..space).contains(&bytes) {
+                // There was no more: wait for the next readiness without asking for it in vain.
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            Ok(())
+        });
+        match (received, result) {
+            (Some(bytes), _) => return Poll::Ready(Ok(bytes)),
+            (None, Err(error)) if error.kind() != io::ErrorKind::WouldBlock => {
+                return Poll::Ready(Err(error));
+            }
+            (None, _) => {}
+        }
     }
 }
