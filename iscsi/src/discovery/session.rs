@@ -14,7 +14,7 @@ use crate::text::{ConnectionParams, Offer};
 use crate::wire::transmit::Transmit;
 use crate::wire::{
     Bhs, Itt, Lengths, LogoutReason, LogoutRequest, NopOut, Response, TextRequest, TextResponse,
-    Ttt,
+    Ttt, Window,
 };
 
 /// Text Responses that one answer may take.
@@ -75,6 +75,8 @@ pub struct DiscoverySession {
     portal: Portal,
     params: ConnectionParams,
     cmd_sn: CmdSn,
+    /// The highest CmdSN that the target takes.
+    max_cmd_sn: CmdSn,
     exp_stat_sn: StatSn,
     rounds: u32,
     replies: Vec<(Lun, Ttt, Bytes)>,
@@ -125,6 +127,7 @@ impl DiscoverySession {
             portal: config.portal.clone(),
             params: ConnectionParams::default(),
             cmd_sn: CmdSn(1),
+            max_cmd_sn: CmdSn(0),
             exp_stat_sn: StatSn(0),
             rounds: 0,
             replies: Vec::new(),
@@ -198,9 +201,11 @@ impl DiscoverySession {
             };
             push(out, |lengths| pdu.encode(lengths), data);
         }
+        // The request is a numbered one, so a closed window stops it (RFC 7143 §4.2.2.1).
+        let open = !self.max_cmd_sn.precedes(cmd_sn);
         match &mut self.state {
             State::Asking { ask, .. } => {
-                if let Some((lun, ttt)) = ask.take() {
+                if let Some((lun, ttt)) = ask.take_if(|_| open) {
                     self.ask(lun, ttt, out);
                 }
             }
@@ -264,6 +269,7 @@ impl DiscoverySession {
                 Ok(Progress::Done(settled)) => {
                     self.params = settled.connection;
                     self.cmd_sn = settled.cmd_sn;
+                    self.max_cmd_sn = settled.window.max_cmd_sn;
                     self.exp_stat_sn = settled.exp_stat_sn;
                     let group = settled.session.target_portal_group_tag;
                     let answer = Box::new(SendTargetsAnswer::new(self.portal.clone(), group));
@@ -282,10 +288,12 @@ impl DiscoverySession {
         match pdu {
             Response::Text(response) => {
                 self.exp_stat_sn = response.stat_sn.next();
+                self.allow(response.window);
                 self.text_response(response, data)
                     .map_err(|error| self.fail(error))
             }
             Response::NopIn(nop) => {
+                self.allow(nop.window);
                 if nop.itt == Itt::RESERVED && nop.ttt != Ttt::RESERVED {
                     let limit = self.params.max_send_bytes as usize;
                     let data = data.get(..limit).unwrap_or(data);
@@ -296,6 +304,7 @@ impl DiscoverySession {
             }
             Response::Async(message) => {
                 self.exp_stat_sn = message.stat_sn.next();
+                self.allow(message.window);
                 Ok(())
             }
             // An answer to the Logout, or its refusal: we leave all the same.
@@ -317,6 +326,12 @@ impl DiscoverySession {
             | Response::Login(_)
             | Response::DataIn(_)
             | Response::R2t(_) => Err(self.fail(DiscoveryError::UnexpectedPdu { pdu: "a PDU" })),
+        }
+    }
+
+    fn allow(&mut self, window: Window) {
+        if self.max_cmd_sn.precedes(window.max_cmd_sn) {
+            self.max_cmd_sn = window.max_cmd_sn;
         }
     }
 

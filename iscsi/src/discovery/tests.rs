@@ -1,8 +1,16 @@
 //! Answers of the RFC's own examples, of no RFC at all, and over several PDUs.
 
+use std::time::Duration;
+
+use scsi::Lun;
+
 use super::*;
-use crate::name::{Portal, PortalGroupTag};
-use crate::text::TextError;
+use crate::login::AuthPolicy;
+use crate::name::{Isid, Portal, PortalGroupTag, Tsih};
+use crate::serial::{CmdSn, StatSn};
+use crate::text::{Offer, TextError};
+use crate::wire::transmit::Transmit;
+use crate::wire::{Bhs, Itt, LoginResponse, NopIn, Response, Stage, TextResponse, Ttt, Window};
 
 fn portal(text: &str) -> Portal {
     text.parse().unwrap()
@@ -179,4 +187,100 @@ fn everything_is_bounded() {
         matches!(error, SendTargetsError::TooManyTargets { .. }),
         "{error}"
     );
+}
+
+/// A discovery session whose login is done; the target takes commands up to `max_cmd_sn`.
+fn asking(max_cmd_sn: u32) -> DiscoverySession {
+    let config = DiscoveryConfig {
+        initiator_name: "iqn.2024-01.test:initiator".parse().unwrap(),
+        portal: portal("10.9.9.9:3260"),
+        isid: Isid([0x80, 1, 2, 3, 0, 4]),
+        auth: AuthPolicy::None,
+        offer: Offer::default(),
+        connect_timeout: Duration::from_secs(1),
+        timeout: Duration::from_secs(1),
+    };
+    let mut sut = DiscoverySession::start(&config, &mut |_| ()).unwrap();
+    let mut last = &b"TargetPortalGroupTag=1\0"[..];
+    for (stat_sn, (current, next)) in [
+        (Stage::SecurityNegotiation, Stage::OperationalNegotiation),
+        (Stage::OperationalNegotiation, Stage::FullFeaturePhase),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        assert_eq!(sent(&mut sut).map(|bhs| bhs[0]), Some(0x43));
+        let response = LoginResponse {
+            transit: true,
+            continue_: false,
+            current,
+            next,
+            version_max: 0,
+            version_active: 0,
+            isid: Isid([0x80, 1, 2, 3, 0, 4]),
+            tsih: Tsih(9),
+            itt: Itt(0),
+            stat_sn: StatSn(u32::try_from(stat_sn).unwrap()),
+            window: window(max_cmd_sn),
+            status_class: 0,
+            status_detail: 0,
+        };
+        sut.handle_pdu(&Response::Login(response), last).unwrap();
+        last = b"";
+    }
+    sut
+}
+
+fn window(max_cmd_sn: u32) -> Window {
+    Window {
+        exp_cmd_sn: CmdSn(1),
+        max_cmd_sn: CmdSn(max_cmd_sn),
+    }
+}
+
+/// The header of the one PDU that it sends now.
+fn sent(sut: &mut DiscoverySession) -> Option<Bhs> {
+    let mut out = Transmit::new();
+    sut.poll_transmit(&mut out);
+    out.seal();
+    let mut slices = smallvec::SmallVec::new();
+    out.slices(&mut slices);
+    slices.first()?.first_chunk().copied()
+}
+
+#[test]
+fn a_closed_window_holds_send_targets_back() {
+    let mut sut = asking(0);
+    assert_eq!(sent(&mut sut), None, "MaxCmdSN is below the request's");
+    let nop = NopIn {
+        lun: Lun::ZERO,
+        itt: Itt::RESERVED,
+        ttt: Ttt::RESERVED,
+        stat_sn: StatSn(2),
+        window: window(1),
+    };
+    sut.handle_pdu(&Response::NopIn(nop), b"").unwrap();
+    let request = sent(&mut sut).unwrap();
+    assert_eq!(
+        (request[0], request[24..28].to_vec()),
+        (0x04, vec![0, 0, 0, 1])
+    );
+    // The answer goes on, and does not open the window for the request that asks for the rest.
+    let part = TextResponse {
+        final_: false,
+        continue_: true,
+        lun: Lun::ZERO,
+        itt: Itt(1),
+        ttt: Ttt(5),
+        stat_sn: StatSn(2),
+        window: window(1),
+    };
+    sut.handle_pdu(&Response::Text(part), b"Target").unwrap();
+    assert_eq!(sent(&mut sut), None);
+    let nop = NopIn {
+        window: window(2),
+        ..nop
+    };
+    sut.handle_pdu(&Response::NopIn(nop), b"").unwrap();
+    assert_eq!(sent(&mut sut).unwrap()[20..24], [0, 0, 0, 5]);
 }

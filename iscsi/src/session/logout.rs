@@ -148,6 +148,20 @@ impl Session {
         }
     }
 
+    /// Whether nothing may be sent on a connection any more: the Logout of the session goes, or
+    /// has gone, on another one (RFC 7143 §11.14).
+    pub(super) fn is_silenced(&self, connection: &Connection) -> bool {
+        let Phase::LoggingOut(Logout {
+            step: Step::Asked(itt),
+            ..
+        }) = &self.phase
+        else {
+            return false;
+        };
+        let carries = |it: &Control| matches!(it, Control::Logout { itt: tag, .. } if tag == itt);
+        !connection.controls.iter().any(carries)
+    }
+
     /// A connection on which the session can be logged out.
     fn speaker(&self) -> Option<Cid> {
         let mut all = self.connections.iter();
@@ -185,12 +199,14 @@ impl Session {
             });
         }
         if response.response != 0 {
+            self.wait_before_another_logout(now, response);
             self.logout_refused(now);
             return Ok(());
         }
         let why = logout.why;
-        let wait = Duration::from_secs(u64::from(response.time2wait_s));
-        if why == Why::Target {
+        // Below level 2 the field is to be ignored (RFC 7143 §11.15.3).
+        if why == Why::Target && self.params.error_recovery_level >= 2 {
+            let wait = Duration::from_secs(u64::from(response.time2wait_s));
             self.reconnect.wait_at_least(now, wait);
         }
         // A clean logout ends every task of the session (RFC 7143 §7.6).
@@ -212,6 +228,15 @@ impl Session {
         };
         self.close_all(now, false, after);
         Ok(())
+    }
+
+    /// A Logout failed: the next one, and a login that implies one, waits as long as the target
+    /// asks for (RFC 7143 §11.15.3).
+    pub(super) fn wait_before_another_logout(&mut self, now: Instant, response: &LogoutResponse) {
+        if matches!(response.response, 2 | 3) && self.config.honour_time2wait {
+            let wait = Duration::from_secs(u64::from(response.time2wait_s));
+            self.reconnect.wait_at_least(now, wait);
+        }
     }
 
     /// The target did not log us out: the connection is cut instead.

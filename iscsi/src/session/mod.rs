@@ -307,6 +307,9 @@ impl Session {
         let Some(connection) = self.connections.get(cid).filter(|it| it.may_send()) else {
             return;
         };
+        if self.is_silenced(connection) {
+            return;
+        }
         let params = &connection.params;
         out.set_digests(params.header_digest, params.data_digest);
         self.transmit_controls(now, cid, out);

@@ -183,6 +183,7 @@ impl Session {
             return true;
         }
         if response.response != 0 {
+            self.wait_before_another_logout(now, response);
             self.connection_failed(now, cid, LossReason::LogoutRequested);
             return true;
         }

@@ -79,6 +79,10 @@ impl Session {
         let key = TaskKey::from_itt(header.itt);
         let level = self.params.error_recovery_level;
         let in_order = self.params.data_pdu_in_order && self.params.data_sequence_in_order;
+        if level > 0 {
+            let checked = header.check_acknowledge();
+            checked.map_err(|error| ProtocolError::Frame(error.into()))?;
+        }
         let Some(task) = self
             .tasks
             .get_mut(key)

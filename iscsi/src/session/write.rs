@@ -288,7 +288,8 @@ impl Session {
         let Some(connection) = self.connections.get_mut(cid) else {
             return;
         };
-        let limit = connection.params.max_send_bytes.min(DATA_OUT_MAX);
+        // Whole words, for all but the last of a sequence (RFC 7143 §11.7.7).
+        let limit = connection.params.max_send_bytes.min(DATA_OUT_MAX) & !3;
         while !out.is_full() {
             let Some(key) = connection.sending.front().copied() else {
                 return;

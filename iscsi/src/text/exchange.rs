@@ -23,9 +23,6 @@ pub enum TextFault {
     /// A response while no request was outstanding.
     #[error("a Text Response that nobody asked for (RFC 7143 §11.11)")]
     Unasked,
-    /// F = 1 and a tag to go on with.
-    #[error("a final Text Response with a Target Transfer Tag (RFC 7143 §11.11.1)")]
-    FinalWithTag,
     /// F = 1 although the request had F = 0.
     #[error("a final Text Response to a request that was not (RFC 7143 §11.11.1)")]
     FinalTooEarly,
@@ -165,9 +162,6 @@ impl TextExchange {
         }
         if self.ready {
             return Err(TextFault::Unasked);
-        }
-        if response.final_ && response.ttt != Ttt::RESERVED {
-            return Err(TextFault::FinalWithTag);
         }
         if response.final_ && !sent_final {
             return Err(TextFault::FinalTooEarly);

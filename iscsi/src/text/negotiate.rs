@@ -130,6 +130,15 @@ pub enum NegotiationError {
         /// MaxBurstLength in bytes.
         max: u32,
     },
+    /// The target's answers contradict each other.
+    #[error(
+        "the target answered MaxOutstandingR2T={r2ts} with error recovery and ordered sequences, \
+         which allow one R2T only (RFC 7143 §13.19)"
+    )]
+    TooManyR2ts {
+        /// MaxOutstandingR2T.
+        r2ts: u16,
+    },
 }
 
 /// The outcome of a finished negotiation.
@@ -191,13 +200,21 @@ impl Negotiation {
             if !self.applies(key.spec()) || self.rows.contains_key(&key) {
                 continue;
             }
-            let Some(value) = self.offer.value(key) else {
+            let Some(value) = self.ours(key) else {
                 continue;
             };
             pairs.push(Pair::new(key.name(), value.to_string()));
             self.rows.entry(key).or_default().requested = Some(value);
         }
         pairs
+    }
+
+    /// Our own value of a key, if it is offered.
+    fn ours(&self, key: Key) -> Option<Value> {
+        let offered = self.offer.value(key)?;
+        // RFC 7143 §13.21: a discovery session recovers from nothing.
+        let fixed = self.session == SessionType::Discovery && key == Key::ErrorRecoveryLevel;
+        Some(if fixed { Value::Number(0) } else { offered })
     }
 
     /// Takes a pair that the target sent, and returns the answer it needs, if any.
@@ -287,7 +304,7 @@ impl Negotiation {
         } else {
             Value::parse(spec.kind, text).ok()
         };
-        let ours = self.offer.value(key).or_else(|| unoffered(key));
+        let ours = self.ours(key).or_else(|| unoffered(key));
         let chosen = ours
             .zip(theirs)
             .and_then(|(ours, theirs)| ours.answer(spec.kind, &theirs));
@@ -432,6 +449,11 @@ impl Negotiation {
             return Err(NegotiationError::FirstBurstAboveMaxBurst { first, max });
         }
         let level = self.small(Key::ErrorRecoveryLevel, 0);
+        let r2ts = self.small(Key::MaxOutstandingR2T, default.max_outstanding_r2t);
+        let ordered = self.boolean(Key::DataSequenceInOrder, default.data_sequence_in_order);
+        if r2ts > 1 && ordered && level > 0 {
+            return Err(NegotiationError::TooManyR2ts { r2ts });
+        }
         let protocol_level = self.small(Key::IscsiProtocolLevel, default.protocol_level.into());
         Ok(SessionParams {
             max_connections: self.small(Key::MaxConnections, default.max_connections),
@@ -441,10 +463,9 @@ impl Negotiation {
             first_burst_bytes: first.min(max),
             time2wait_s: self.small(Key::DefaultTime2Wait, default.time2wait_s),
             time2retain_s: self.small(Key::DefaultTime2Retain, default.time2retain_s),
-            max_outstanding_r2t: self.small(Key::MaxOutstandingR2T, default.max_outstanding_r2t),
+            max_outstanding_r2t: r2ts,
             data_pdu_in_order: self.boolean(Key::DataPduInOrder, default.data_pdu_in_order),
-            data_sequence_in_order: self
-                .boolean(Key::DataSequenceInOrder, default.data_sequence_in_order),
+            data_sequence_in_order: ordered,
             error_recovery_level: u8::try_from(level).unwrap_or(0),
             task_reporting: self.task_reporting(),
             protocol_level: u8::try_from(protocol_level).unwrap_or(default.protocol_level),

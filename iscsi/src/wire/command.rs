@@ -201,13 +201,22 @@ impl ScsiResponse {
     ///
     /// # Errors
     ///
-    /// [`WireError`] for another opcode, additional header segments, both bits of a residual, or
-    /// no task tag.
+    /// [`WireError`] for another opcode, additional header segments, a reserved response, both
+    /// bits of a residual, or no task tag.
     pub fn decode(bhs: &Bhs) -> Result<Self, WireError> {
         let pdu = Self::NAME;
         field::expect(bhs, Opcode::ScsiResponse)?;
         field::no_ahs(bhs, pdu)?;
-        let flags = field::get_u8::<1>(bhs);
+        let response = field::get_u8::<2>(bhs);
+        if matches!(response, 0x02..=0x7f) {
+            let (field, value) = ("Response", response.into());
+            return Err(WireError::ReservedValue { pdu, field, value });
+        }
+        // Status and flags mean nothing unless the command was completed (§11.4.3).
+        let flags = match response {
+            0 => field::get_u8::<1>(bhs),
+            _ => 0,
+        };
         let bidirectional_read = ResidualField {
             overflow: flags & BIDIRECTIONAL_OVERFLOW != 0,
             underflow: flags & BIDIRECTIONAL_UNDERFLOW != 0,
@@ -224,7 +233,7 @@ impl ScsiResponse {
         Ok(Self {
             residual: ResidualField::from_bits(flags, field::get_u32::<44>(bhs), pdu)?,
             bidirectional_read,
-            response: field::get_u8::<2>(bhs),
+            response,
             status: field::get_u8::<3>(bhs),
             qualifier: field::get_u16::<8>(bhs),
             itt: itt(bhs),

@@ -109,8 +109,8 @@ impl DataIn {
     ///
     /// # Errors
     ///
-    /// [`WireError`] for another opcode, additional header segments, no task tag, S without F,
-    /// A without a target transfer tag, or both bits of the residual together with S.
+    /// [`WireError`] for another opcode, additional header segments, no task tag, S without F, or
+    /// both bits of the residual together with S.
     pub fn decode(bhs: &Bhs) -> Result<Self, WireError> {
         let pdu = Self::NAME;
         field::expect(bhs, Opcode::DataIn)?;
@@ -131,11 +131,21 @@ impl DataIn {
             let (bit, required) = ("S", "F");
             return Err(WireError::MissingBit { pdu, bit, required });
         }
-        if data.acknowledge && data.ttt == Ttt::RESERVED {
-            let field = "Target Transfer Tag";
+        Ok(data)
+    }
+
+    /// The tag that the answer to the A bit carries (§11.7.4). At ErrorRecoveryLevel 0 the A bit,
+    /// and with it the tag, means nothing (§11.7.2), so decoding does not look at it.
+    ///
+    /// # Errors
+    ///
+    /// [`WireError`] for A without a target transfer tag.
+    pub fn check_acknowledge(&self) -> Result<(), WireError> {
+        if self.acknowledge && self.ttt == Ttt::RESERVED {
+            let (pdu, field) = (Self::NAME, "Target Transfer Tag");
             return Err(WireError::MissingTag { pdu, field });
         }
-        Ok(data)
+        Ok(())
     }
 
     /// The fields that only the S bit gives a meaning; O and U are not looked at without it.

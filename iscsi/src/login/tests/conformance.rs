@@ -603,7 +603,7 @@ fn login_12_1_markers_are_rejected() {
 fn login_21_1_session_type() {
     let mut script = Scripted::new(LoginConfig {
         session: SessionKind::Discovery,
-        ..config()
+        ..offering(&[("ErrorRecoveryLevel", "2")])
     });
     let (request, pairs) = script.request();
     assert!(pairs.contains(&("SessionType".into(), "Discovery".into())));
@@ -622,6 +622,8 @@ fn login_21_1_session_type() {
         "ErrorRecoveryLevel",
     ];
     assert_eq!(keys, expected);
+    let level = ("ErrorRecoveryLevel".into(), "0".into());
+    assert!(pairs.contains(&level), "whatever else is offered (§13.21)");
     let mut response = script.response(&request);
     response.transit = false;
     script

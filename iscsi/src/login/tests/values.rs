@@ -123,6 +123,30 @@ fn login_16_2_first_burst_answered_above_max_burst() {
 }
 
 #[test]
+fn recovery_with_sequences_that_the_target_ordered_allows_one_r2t() {
+    let wanted = [
+        ("ErrorRecoveryLevel", "1"),
+        ("DataSequenceInOrder", "No"),
+        ("MaxOutstandingR2T", "8"),
+    ];
+    let answer = |ordered, r2ts| {
+        [
+            ("ErrorRecoveryLevel", "1"),
+            ("DataSequenceInOrder", ordered),
+            ("MaxOutstandingR2T", r2ts),
+        ]
+    };
+    let error = refused(offering(&wanted), &answer("Yes", "8"));
+    assert_eq!(error, NegotiationError::TooManyR2ts { r2ts: 8 });
+    let session = |ordered, r2ts| {
+        let settled = settle(offering(&wanted), &answer(ordered, r2ts));
+        settled.unwrap().session
+    };
+    assert_eq!(session("Yes", "1").max_outstanding_r2t, 1);
+    assert_eq!(session("No", "8").max_outstanding_r2t, 8);
+}
+
+#[test]
 fn login_16_3_first_burst_without_unsolicited_data() {
     let off = [("InitialR2T", "Yes"), ("ImmediateData", "No")];
     let pairs = [

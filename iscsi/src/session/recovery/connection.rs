@@ -195,6 +195,7 @@ impl Session {
         // "CID not found": the target has forgotten it, and its tasks with it.
         let forgotten = response.response == 1 && connection.in_flight == 0;
         if response.response != 0 && !forgotten {
+            self.wait_before_another_logout(now, response);
             return self.recovery_failed(now, cid);
         }
         connection.cleaned(CleanupEvent::Succeeded);

@@ -104,13 +104,13 @@ impl Session {
                 };
                 let expected = connection.exp_stat_sn;
                 let first = StatSn(snack.beg_run);
-                let missing = (0..snack.run_length)
-                    .map(|at| first.plus(at))
-                    .any(|stat_sn| {
-                        let held = &connection.recovery.held;
-                        !stat_sn.precedes(expected) && held.is_missing(stat_sn.since(expected))
-                    });
-                if missing {
+                // The header is what the target says that ours was: its numbers may be any.
+                let asked = |stat_sn: StatSn| stat_sn.since(first) < snack.run_length;
+                let missing = connection.recovery.held.missing();
+                let mut missing = missing.into_iter().flat_map(|(from, count)| {
+                    (0..count).map(move |at| expected.plus(from).plus(at))
+                });
+                if missing.any(asked) {
                     return Err(ProtocolError::StatSnGap {
                         expected: expected.0,
                         actual: first.plus(snack.run_length).0,

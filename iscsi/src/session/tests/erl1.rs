@@ -422,10 +422,28 @@ fn the_a_bit_is_ignored_at_level_0() {
     let data = peer.data_in(itt, 0, 0, &[1; 512]);
     peer.reply(&[data.byte(1, 0xc0).put(20, 0x77)]);
     peer.silent();
-    let data = peer.data_in(itt, 1, 512, &[1; 512]);
+    // Not even that the tag is missing counts there.
+    let data = peer.data_in(itt, 1, 512, &[1; 256]);
+    peer.reply(&[data.byte(1, 0x40).put(20, NONE)]);
+    peer.silent();
+    let data = peer.data_in(itt, 2, 768, &[1; 256]);
     let data = peer.last(data);
     peer.reply(&[data]);
     peer.good(key);
+}
+
+#[test]
+fn an_a_bit_without_a_tag_is_a_protocol_error_where_it_counts() {
+    let mut peer = plain();
+    let (_, command) = peer.sent_command(read(1024));
+    let data = peer.data_in(command.itt(), 0, 0, &[1; 512]);
+    peer.reply(&[data.byte(1, 0xc0).put(20, NONE)]);
+    assert!(matches!(
+        peer.loss(),
+        Some(LossReason::Protocol(ProtocolError::Frame(
+            crate::wire::receiver::FrameError::Header(_)
+        )))
+    ));
 }
 
 // ---- Resegmentation ----
@@ -589,6 +607,24 @@ fn a_status_snack_that_is_rejected_ends_the_connection() {
         peer.loss(),
         Some(LossReason::Protocol(ProtocolError::StatSnGap { .. }))
     ));
+}
+
+#[test]
+fn the_run_that_a_reject_claims_we_asked_for_may_be_of_any_length() {
+    let mut peer = plain();
+    let (key, one) = peer.sent_command(test_unit_ready());
+    let (_, two) = peer.sent_command(test_unit_ready());
+    let lost = peer.answer(one.itt(), 0);
+    let answer = peer.answer(two.itt(), 0);
+    peer.reply(&[answer]);
+    let snack = peer.one();
+    peer.reply(&[lost]);
+    peer.good(key);
+    // Not what we sent: everything there can be. Nothing is missing, so it is only noted.
+    let claimed = snack.put(44, u32::MAX);
+    let reject = peer.reject(4, &claimed);
+    peer.reply(&[reject]);
+    peer.assert_up();
 }
 
 #[test]

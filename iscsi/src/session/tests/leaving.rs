@@ -173,15 +173,32 @@ fn ffp_14_1_and_20_1_a_logout_request_is_followed_by_a_logout_and_a_login() {
     let request = peer.one();
     assert_eq!((request.opcode(), request.bhs[1]), (LOGOUT, 0x80));
     let answer = logged_out(&mut peer, &request, 0);
-    // Time2Wait of the response counts.
-    let answer = answer.put(40, 3 << 16);
+    // Below ErrorRecoveryLevel 2 Time2Wait of the response is to be ignored (RFC 7143 §11.15.3).
+    let answer = answer.put(40, 3600 << 16);
     peer.reply(&[answer]);
     assert_eq!(peer.session.over(), Incarnation(1));
-    peer.wait(Duration::from_millis(2900));
-    assert_eq!(peer.dialling, None);
-    peer.wait(Duration::from_millis(100));
+    peer.wait(Duration::from_secs(2));
     peer.login();
     assert_eq!(peer.session.state(), NexusState::Up(Incarnation(2)));
+}
+
+#[test]
+fn time2wait_of_a_logout_response_counts_when_the_logout_failed() {
+    let mut config = config();
+    config.honour_time2wait = true;
+    let mut peer = Peer::up(config, keys(&[]));
+    let message = peer.async_message(1, [0, 0, 10]);
+    peer.reply(&[message]);
+    let request = peer.one();
+    assert_eq!(request.opcode(), LOGOUT);
+    // Cleanup failed; the next login, an implicit logout, is to wait for 30 s.
+    let answer = logged_out(&mut peer, &request, 3).put(40, 30 << 16);
+    peer.reply(&[answer]);
+    assert_eq!(peer.closed, [true], "cut");
+    peer.wait(Duration::from_millis(29_900));
+    assert_eq!(peer.dialling, None);
+    peer.wait(Duration::from_secs(3));
+    assert!(peer.dialling.is_some());
 }
 
 #[test]

@@ -170,15 +170,17 @@ fn ffp_18_2_one_tag_and_empty_requests_while_the_answer_continues() {
 }
 
 #[test]
-fn ffp_18_3_1_a_final_response_with_a_tag_is_a_format_error() {
+fn ffp_18_3_1_the_tag_of_a_final_response_is_ignored() {
     let mut peer = ready();
     let key = declare(&mut peer, "65536");
     let request = peer.one();
     let answer = response(&mut peer, 0x80, request.itt(), 7, b"");
     peer.reply(&[answer]);
-    let fault = ProtocolError::Text(TextFault::FinalWithTag);
-    assert_eq!(peer.loss(), Some(LossReason::Protocol(fault)));
-    assert_eq!(outcome(&mut peer, key), Some(Ok(TextOutcome::NextLogin)));
+    // RFC 7143 §11.10.4: the exchange is over as if the tag were not there.
+    assert_eq!(outcome(&mut peer, key), done());
+    peer.assert_up();
+    declare(&mut peer, "32768");
+    assert_eq!(peer.one().word(20), NONE, "the next one begins anew");
 }
 
 #[test]

@@ -216,6 +216,22 @@ fn ffp_11_1_1_segments_within_the_targets_limit() {
     }
 }
 
+#[test]
+fn all_but_the_last_data_out_are_whole_words() {
+    let answers = keys(&[
+        ("InitialR2T", "No"),
+        ("ImmediateData", "No"),
+        ("MaxRecvDataSegmentLength", "1023"),
+        ("FirstBurstLength", "4096"),
+    ]);
+    let mut peer = Peer::up(config(), answers);
+    peer.write(&pattern(3071));
+    let sent = peer.sent();
+    let lengths: Vec<usize> = sent.iter().map(|pdu| pdu.data.len()).collect();
+    assert_eq!(lengths, [0, 1020, 1020, 1020, 11]);
+    assert!(sent.last().unwrap().is_final());
+}
+
 /// The session's end after this R2T to a write of 16,384 bytes.
 fn fault(sn: u32, offset: u32, bytes: u32) -> Option<LossReason> {
     let mut peer = peer("Yes", "No", &[("MaxOutstandingR2T", "1")]);

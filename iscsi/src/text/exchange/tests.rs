@@ -83,10 +83,8 @@ fn what_a_target_must_not_do() {
         }
         None
     };
-    assert_eq!(
-        fault(512, &[(true, false, 5, b"")]),
-        Some(TextFault::FinalWithTag)
-    );
+    // RFC 7143 §11.10.4: with F the tag is to be ignored, whatever it is.
+    assert_eq!(fault(512, &[(true, false, 5, b"")]), None);
     assert_eq!(
         fault(10, &[(true, false, LAST, b"")]),
         Some(TextFault::FinalTooEarly)

@@ -122,8 +122,16 @@ proptest! {
         data_bytes in 0_u32..1 << 24,
     ) {
         let (itt, stat_sn) = (Itt(itt), StatSn(stat_sn));
+        // Flags mean something in a completed command only, and 2 to 0x7f are reserved.
+        let code = if response & 1 == 0 { 0 } else { response | 0x80 };
+        let none = ResidualField::default();
+        let flags = |field: ResidualField| match code {
+            0 => field,
+            _ => ResidualField { count: field.count, ..none },
+        };
+        let (residual, bidirectional_read) = (flags(residual), flags(bidirectional_read));
         let scsi = ScsiResponse {
-            residual, bidirectional_read, response, status, qualifier, itt, snack_tag, stat_sn, window,
+            residual, bidirectional_read, response: code, status, qualifier, itt, snack_tag, stat_sn, window,
             exp_data_sn: DataSn(exp_data_sn),
         };
         prop_assert_eq!(Response::decode(&scsi.encode(data(data_bytes))), Ok(Response::Scsi(scsi)));

@@ -120,8 +120,10 @@ fn data_in_with_forbidden_combinations() {
             second: "U"
         })
     );
+    // Whether the A bit means anything depends on the level.
+    let untagged = DataIn::decode(&with(bhs, &NO_TRANSFER_TAG)).unwrap();
     assert_eq!(
-        DataIn::decode(&with(bhs, &NO_TRANSFER_TAG)),
+        untagged.check_acknowledge(),
         Err(WireError::MissingTag {
             pdu,
             field: "Target Transfer Tag"
@@ -216,6 +218,28 @@ fn scsi_response_with_both_residual_bits() {
             second: "u"
         })
     );
+    // A target failure has no flags, whatever stands in their place.
+    let failure = with(bhs, &[(1, 0x9e), (2, 1)]);
+    let decoded = ScsiResponse::decode(&failure).unwrap();
+    assert_eq!(decoded.response, 1);
+    let none = ResidualField::default();
+    let flags = |field: ResidualField| (field.overflow, field.underflow);
+    assert_eq!(flags(decoded.residual), flags(none));
+    assert_eq!(flags(decoded.bidirectional_read), flags(none));
+}
+
+#[test]
+fn scsi_response_with_a_reserved_response() {
+    for value in [0x02_u8, 0x7f] {
+        assert_eq!(
+            ScsiResponse::decode(&with(scsi_response().encode(EMPTY), &[(2, value)])),
+            Err(WireError::ReservedValue {
+                pdu: "SCSI Response",
+                field: "Response",
+                value: value.into()
+            })
+        );
+    }
 }
 
 #[test]

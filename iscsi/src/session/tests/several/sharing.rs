@@ -297,6 +297,29 @@ fn the_session_is_logged_out_on_one_connection() {
 }
 
 #[test]
+fn nothing_follows_the_logout_of_the_session_on_any_connection() {
+    let mut peer = Several::up(0, 2);
+    let keys = [read(1024), read(1024)].map(|command| peer.submit(command));
+    peer.one(1);
+    peer.one(2);
+    peer.session.logout(peer.now);
+    // Neither command ends, so the Logout goes when the time for them is up.
+    peer.wait(peer.session.config.timeouts.logout);
+    peer.sent(2);
+    let last = peer.sent(1).pop().unwrap();
+    assert_eq!((last.opcode(), last.bhs[1]), (LOGOUT, 0x80));
+    // A ping, which would be answered, and a caller who goes, whose command would be aborted.
+    let ping = Pdu::new(0x20, 0x80).put(16, NONE).put(20, 7);
+    let ping = peer.windowed(ping);
+    let stat_sn = peer.line(2).stat_sn;
+    peer.reply(2, &[ping.put(24, stat_sn)]);
+    peer.session.abandon(peer.now, keys[1]);
+    peer.act();
+    peer.silent(1);
+    peer.silent(2);
+}
+
+#[test]
 fn a_session_goes_on_without_connections_that_it_cannot_have() {
     let mut config = several_config(0, 3);
     config.connections = Some(1);
