@@ -4,7 +4,8 @@
 //! works in the order read, act, write, timers, and yields after a bounded amount of work.
 //!
 //! Invariant of the fence: a connection is cut (abortively, unless it was logged out) before the
-//! core is told, and only then does any command of it end.
+//! core is told, and only then does any command of it end. One that was logged out is closed after
+//! the target has closed it ([`Farewell`]).
 
 use std::future::Future;
 use std::io::{self, IoSlice};
@@ -19,6 +20,7 @@ use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
 use super::connector;
+use super::farewell::Farewell;
 use super::link::{Dial, Link};
 use super::shared::{Outlet, Shared};
 use crate::name::Cid;
@@ -33,6 +35,8 @@ pub(super) struct Driver {
     /// One per connection, and never fewer than there were at once; each belongs to the outlet
     /// with the same index.
     links: Vec<Link>,
+    /// Connections that were logged out and are not closed yet.
+    farewells: Vec<Farewell>,
     timer: Pin<Box<Sleep>>,
     wakes: Vec<Waker>,
 }
@@ -42,6 +46,7 @@ impl Driver {
         Self {
             shared,
             links: vec![Link::new()],
+            farewells: Vec::new(),
             timer: Box::pin(tokio::time::sleep(std::time::Duration::ZERO)),
             wakes: Vec::new(),
         }
@@ -103,7 +108,8 @@ impl Driver {
                         link.set_params(header_digest, data_digest, max_recv_bytes);
                     }
                 }
-                Action::Close { cid, abort } => self.close(cid, abort),
+                Action::Close { cid, abort: true } => self.close(cid),
+                Action::Close { cid, abort: false } => self.leave(cid, cx),
             }
         }
     }
@@ -134,24 +140,69 @@ impl Driver {
     }
 
     /// Cuts a connection, then tells the core.
-    fn close(&mut self, cid: Cid, abort: bool) {
+    fn close(&mut self, cid: Cid) {
         let place = self.place_of(cid);
-        let (loan, written) = place.map_or((None, 0), |at| self.cut(at, abort));
+        let (loan, written) = place.map_or((None, 0), |at| self.cut(at));
+        // The session may be about to log in anew: it does not wait for who leaves in good order.
+        let left = std::mem::take(&mut self.farewells);
         let mut core = self.shared.core();
         if let Some(loan) = loan {
             core.session.take_back(loan);
         }
         core.session.handle_closed(now(), cid, written);
+        for Farewell { cid, written, .. } in left {
+            core.session.handle_closed(now(), cid, written);
+        }
     }
 
     /// Cuts a connection; returns the memory that was being filled, and how much of its stream the
     /// network has taken.
-    fn cut(&mut self, at: usize, abort: bool) -> (Option<Loan>, u64) {
+    fn cut(&mut self, at: usize) -> (Option<Loan>, u64) {
         let mut writer = self.shared.writer();
-        let written = writer.outlets.get_mut(at).map_or(0, |it| it.close(abort));
+        let written = writer.outlets.get_mut(at).map_or(0, Outlet::cut);
         drop(writer);
-        let loan = self.links.get_mut(at).and_then(Link::close);
+        let loan = self.links.get_mut(at).and_then(|link| link.close().0);
         (loan, written)
+    }
+
+    /// Has a connection that was logged out closed by the target.
+    fn leave(&mut self, cid: Cid, cx: &mut Context<'_>) {
+        let Some(at) = self.place_of(cid) else {
+            return self.close(cid);
+        };
+        let (write, written) = match self.shared.writer().outlets.get_mut(at) {
+            Some(outlet) => outlet.take(),
+            None => (None, 0),
+        };
+        let (loan, read) = self.links.get_mut(at).map_or((None, None), Link::close);
+        if let Some(loan) = loan {
+            self.shared.core().session.take_back(loan);
+        }
+        if let (Some(read), Some(write)) = (read, write) {
+            let farewell = Farewell::new(cid, written, read, write);
+            self.farewells.push(farewell);
+            // Polled at once, so that it is registered.
+            self.part(cx);
+        } else {
+            self.shared
+                .core()
+                .session
+                .handle_closed(now(), cid, written);
+        }
+    }
+
+    /// Closes what the target has closed.
+    fn part(&mut self, cx: &mut Context<'_>) {
+        let mut at = 0;
+        while let Some(farewell) = self.farewells.get_mut(at) {
+            if farewell.poll(cx).is_pending() {
+                at += 1;
+                continue;
+            }
+            let Farewell { cid, written, .. } = self.farewells.swap_remove(at);
+            let mut core = self.shared.core();
+            core.session.handle_closed(now(), cid, written);
+        }
     }
 
     /// Goes on opening connections.
@@ -327,6 +378,7 @@ impl Future for Driver {
         }
         for _ in 0..BUDGET {
             this.dial(cx);
+            this.part(cx);
             this.act(cx);
             let mut more = this.read(cx);
             this.act(cx);
@@ -364,10 +416,11 @@ impl Drop for Driver {
     /// A driver that ends before its session (its runtime is gone, it panicked) leaves nobody
     /// waiting.
     fn drop(&mut self) {
-        let mut stopped = Vec::new();
+        let left = self.farewells.iter();
+        let mut stopped: Vec<_> = left.map(|it| (it.cid, it.written)).collect();
         for at in 0..self.links.len() {
             let cid = self.links.get(at).map_or(Cid(0), |link| link.cid);
-            let (loan, written) = self.cut(at, true);
+            let (loan, written) = self.cut(at);
             stopped.push((cid, written));
             if let Some(loan) = loan {
                 self.shared.core().session.take_back(loan);

@@ -75,11 +75,11 @@ impl Link {
         self.receiver.reset(LOGIN_DATA_BYTES);
     }
 
-    /// Stops reading; returns the memory that was being filled.
-    pub(super) fn close(&mut self) -> Option<Loan> {
+    /// Stops reading; returns the memory that was being filled, and what it was filled from.
+    pub(super) fn close(&mut self) -> (Option<Loan>, Option<OwnedReadHalf>) {
         self.dial = None;
-        self.half = None;
-        self.placing.take().and_then(|(_, loan)| loan)
+        let loan = self.placing.take().and_then(|(_, loan)| loan);
+        (loan, self.half.take())
     }
 
     pub(super) fn release_memory(&mut self) {

@@ -11,6 +11,7 @@ mod connector;
 mod discover;
 mod driver;
 mod error;
+mod farewell;
 mod handle;
 mod link;
 mod requests;

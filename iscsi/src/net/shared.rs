@@ -89,21 +89,25 @@ impl Outlet {
         self.blocked = false;
     }
 
-    /// Closes the connection, if there is one; returns how much of its stream the network has
-    /// taken.
-    pub(super) fn close(&mut self, abort: bool) -> u64 {
-        let mut written = 0;
-        if let Some(write) = self.half.take() {
-            written = self.transmit.written();
-            if abort {
-                // RST, and nothing that the kernel still holds is sent any more.
-                if let Err(error) = write.as_ref().set_zero_linger() {
-                    tracing::warn!(%error, "a connection could not be made to close abortively");
-                }
-                write.forget();
-            }
-        }
+    /// Stops writing, for good; returns what was written to, and how much of its stream the
+    /// network has taken.
+    pub(super) fn take(&mut self) -> (Option<OwnedWriteHalf>, u64) {
+        let half = self.half.take();
+        let written = half.as_ref().map_or(0, |_| self.transmit.written());
         self.transmit.reset();
+        (half, written)
+    }
+
+    /// Cuts the connection, if there is one; returns how much of its stream the network has taken.
+    pub(super) fn cut(&mut self) -> u64 {
+        let (half, written) = self.take();
+        if let Some(write) = half {
+            // RST, and nothing that the kernel still holds is sent any more.
+            if let Err(error) = write.as_ref().set_zero_linger() {
+                tracing::warn!(%error, "a connection could not be made to close abortively");
+            }
+            write.forget();
+        }
         written
     }
 }
