@@ -35,6 +35,7 @@ pub mod oracle;
 pub mod pair;
 pub mod path;
 pub mod pattern;
+mod pipe;
 pub mod scenario;
 pub mod schedule;
 pub mod sweep;

@@ -15,51 +15,13 @@ use std::time::{Duration, Instant};
 use fastrand::Rng;
 use test_target::{ConnectionId, Target};
 
+use crate::pipe::{End, Item, Pipe, take};
+pub use crate::pipe::{Dial, Link};
 use crate::trace::Trace;
 
 /// A connection as the initiator's side names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SocketId(u64);
-
-/// The way to one portal.
-#[derive(Debug, Clone)]
-pub struct Link {
-    /// One way.
-    pub latency: Duration,
-    /// Up to this much more, at random.
-    pub jitter: Duration,
-    /// 0: without limit.
-    pub bytes_per_second: u64,
-    /// Longest segment; each has a random length up to this.
-    pub segment_bytes: usize,
-    /// Bytes under way at once, each direction.
-    pub window_bytes: usize,
-    /// Size of a sender's buffer.
-    pub buffer_bytes: usize,
-    /// Most bytes that one read returns.
-    pub read_bytes: usize,
-    /// Nothing leaves the initiator.
-    pub up_dead: bool,
-    /// Nothing leaves the target.
-    pub down_dead: bool,
-    /// What becomes of attempts to connect.
-    pub dial: Dial,
-    /// What the initiator sent is held somewhere and arrives at this time at the earliest.
-    pub stuck_until: Option<Instant>,
-    /// Flip one bit of what is next sent by the initiator under both digests.
-    pub flip_up: bool,
-}
-
-/// What becomes of attempts to connect.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Dial {
-    /// They succeed.
-    Accept,
-    /// They are refused.
-    Refuse,
-    /// No answer comes.
-    Hang,
-}
 
 /// What a read gave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,29 +37,6 @@ pub enum Read {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum End {
-    Fin,
-    Reset,
-}
-
-#[derive(Debug)]
-enum Item {
-    Data(Vec<u8>),
-    End(End),
-}
-
-#[derive(Debug, Default)]
-struct Pipe {
-    buffer: VecDeque<u8>,
-    /// Sent once the buffer is empty.
-    fin: bool,
-    flight: VecDeque<(Instant, Item)>,
-    flight_bytes: usize,
-    free_at: Option<Instant>,
-    last_arrival: Option<Instant>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Dialling(Instant),
     Hanging,
@@ -108,10 +47,14 @@ enum State {
 #[derive(Debug)]
 struct Connection {
     portal: usize,
+    /// Who dialled.
+    owner: usize,
     state: State,
     target: Option<ConnectionId>,
     client_open: bool,
     server_open: bool,
+    /// The target may have something to send.
+    wants: bool,
     up: Pipe,
     down: Pipe,
     arrived: VecDeque<u8>,
@@ -131,69 +74,9 @@ pub struct Net {
     rng: Rng,
     /// Connections with a byte that the network changed.
     flipped: BTreeSet<ConnectionId>,
-}
-
-impl Pipe {
-    fn transmit(
-        &mut self,
-        now: Instant,
-        link: &Link,
-        stuck: Option<Instant>,
-        rng: &mut Rng,
-    ) -> bool {
-        let mut moved = false;
-        while !self.buffer.is_empty() && self.flight_bytes < link.window_bytes {
-            let bytes = rng.usize(1..=link.segment_bytes).min(self.buffer.len());
-            let data: Vec<u8> = self.buffer.drain(..bytes).collect();
-            let begin = self.free_at.map_or(now, |free| free.max(now));
-            let takes = (bytes as u64 * 1_000_000_000)
-                .checked_div(link.bytes_per_second)
-                .unwrap_or(0);
-            let end = begin + Duration::from_nanos(takes);
-            self.free_at = Some(end);
-            self.depart(end, link, stuck, rng, Item::Data(data));
-            self.flight_bytes += bytes;
-            moved = true;
-        }
-        if self.buffer.is_empty() && std::mem::take(&mut self.fin) {
-            self.depart(now, link, stuck, rng, Item::End(End::Fin));
-            moved = true;
-        }
-        moved
-    }
-
-    fn depart(
-        &mut self,
-        at: Instant,
-        link: &Link,
-        stuck: Option<Instant>,
-        rng: &mut Rng,
-        item: Item,
-    ) {
-        let jitter = link.jitter.mul_f64(rng.f64());
-        let mut arrival = at + link.latency + jitter;
-        for earliest in [stuck, self.last_arrival].into_iter().flatten() {
-            arrival = arrival.max(earliest);
-        }
-        self.last_arrival = Some(arrival);
-        self.flight.push_back((arrival, item));
-    }
-
-    fn arrive(&mut self, now: Instant) -> Option<Item> {
-        let (at, _) = self.flight.front()?;
-        if *at > now {
-            return None;
-        }
-        let (_, item) = self.flight.pop_front()?;
-        if let Item::Data(data) = &item {
-            self.flight_bytes -= data.len();
-        }
-        Some(item)
-    }
-
-    fn next(&self) -> Option<Instant> {
-        self.flight.front().map(|(at, _)| *at)
-    }
+    /// By owner: whether something has changed for it.
+    touched: Vec<bool>,
+    scratch: Vec<u8>,
 }
 
 impl Net {
@@ -206,19 +89,31 @@ impl Net {
             next: 0,
             rng: Rng::with_seed(seed),
             flipped: BTreeSet::new(),
+            touched: Vec::new(),
+            scratch: Vec::new(),
         }
     }
 
-    /// Starts to connect.
-    pub fn dial(&mut self, now: Instant, portal: usize) -> SocketId {
+    /// Whether something has changed for an owner of connections since this was last asked.
+    pub fn take_touched(&mut self, owner: usize) -> bool {
+        self.touched.get_mut(owner).is_some_and(std::mem::take)
+    }
+
+    /// Starts to connect, for `owner`, who can ask with [`Self::take_touched`].
+    pub fn dial(&mut self, now: Instant, owner: usize, portal: usize) -> SocketId {
+        if self.touched.len() <= owner {
+            self.touched.resize(owner + 1, false);
+        }
         self.next += 1;
         let id = SocketId(self.next);
         let connection = Connection {
             portal,
+            owner,
             state: State::Dialling(now + self.links[portal].latency * 2),
             target: None,
             client_open: true,
             server_open: false,
+            wants: false,
             up: Pipe::default(),
             down: Pipe::default(),
             arrived: VecDeque::new(),
@@ -257,9 +152,11 @@ impl Net {
                 None => Read::Pending,
             };
         }
-        for (to, byte) in into.iter_mut().zip(connection.arrived.drain(..bytes)) {
-            *to = byte;
-        }
+        let mut at = 0;
+        take(&mut connection.arrived, bytes, |part| {
+            into[at..at + part.len()].copy_from_slice(part);
+            at += part.len();
+        });
         Read::Bytes(bytes)
     }
 
@@ -272,9 +169,9 @@ impl Net {
         let room = self.links[connection.portal].buffer_bytes;
         let mut taken = 0;
         for slice in slices {
-            let room = room.saturating_sub(connection.up.buffer.len());
+            let room = room.saturating_sub(connection.up.buffered());
             let bytes = slice.len().min(room);
-            connection.up.buffer.extend(&slice[..bytes]);
+            connection.up.bytes.extend(&slice[..bytes]);
             taken += bytes;
             if bytes < slice.len() {
                 break;
@@ -302,7 +199,7 @@ impl Net {
             return;
         }
         if abort {
-            connection.up.buffer.clear();
+            connection.up.forget_buffered();
             connection.up.fin = false;
             if !link.up_dead {
                 let stuck = link.stuck_until;
@@ -322,7 +219,7 @@ impl Net {
                 continue;
             }
             if client {
-                connection.down.buffer.clear();
+                connection.down.forget_buffered();
                 connection
                     .down
                     .depart(now, &link, None, &mut self.rng, Item::End(End::Reset));
@@ -380,16 +277,34 @@ impl Net {
             moved = true;
             self.closed_by_target(now, id, reset);
         }
-        let ids: Vec<SocketId> = self.connections.keys().copied().collect();
-        for id in ids {
-            moved |= self.advance_dial(now, id, target, trace);
-            moved |= self.deliver_up(now, id, target, trace);
-            moved |= self.deliver_down(now, id, trace);
-            moved |= self.take_up(now, id);
-            moved |= self.take_down(now, id, target);
+        for peer in target.take_ready() {
+            let mut all = self.connections.values_mut();
+            if let Some(connection) = all.find(|connection| connection.target == Some(peer)) {
+                connection.wants = true;
+            }
         }
-        self.connections
-            .retain(|_, connection| connection.client_open || connection.server_open);
+        let mut over = false;
+        for (id, connection) in &mut self.connections {
+            let mut way = Way {
+                now,
+                id: *id,
+                link: &mut self.links[connection.portal],
+                rng: &mut self.rng,
+                scratch: &mut self.scratch,
+                flipped: &mut self.flipped,
+            };
+            let mut heard = way.advance_dial(connection, target, trace);
+            moved |= way.deliver_up(connection, target, trace);
+            heard |= way.deliver_down(connection, trace);
+            heard |= way.take_up(connection);
+            moved |= heard | way.take_down(connection, target);
+            self.touched[connection.owner] |= heard;
+            over |= !connection.client_open && !connection.server_open;
+        }
+        if over {
+            self.connections
+                .retain(|_, connection| connection.client_open || connection.server_open);
+        }
         moved
     }
 
@@ -402,7 +317,7 @@ impl Net {
         let link = &self.links[connection.portal];
         if reset {
             connection.server_open = false;
-            connection.down.buffer.clear();
+            connection.down.forget_buffered();
             if !link.down_dead {
                 connection
                     .down
@@ -412,18 +327,26 @@ impl Net {
             connection.down.fin = true;
         }
     }
+}
 
+/// One connection at one moment, with the conditions on its way.
+struct Way<'a> {
+    now: Instant,
+    id: SocketId,
+    link: &'a mut Link,
+    rng: &'a mut Rng,
+    scratch: &'a mut Vec<u8>,
+    flipped: &'a mut BTreeSet<ConnectionId>,
+}
+
+impl Way<'_> {
     fn advance_dial(
-        &mut self,
-        now: Instant,
-        id: SocketId,
+        &self,
+        connection: &mut Connection,
         target: &mut Target,
         trace: &mut Trace,
     ) -> bool {
-        let Some(connection) = self.connections.get_mut(&id) else {
-            return false;
-        };
-        let link = &self.links[connection.portal];
+        let (now, id, link) = (self.now, self.id, &*self.link);
         let dead = link.up_dead || link.down_dead || link.dial == Dial::Hang;
         let next = match connection.state {
             State::Dialling(at) if at > now => return false,
@@ -446,23 +369,20 @@ impl Net {
     /// What arrives at the target.
     fn deliver_up(
         &mut self,
-        now: Instant,
-        id: SocketId,
+        connection: &mut Connection,
         target: &mut Target,
         trace: &mut Trace,
     ) -> bool {
-        let Some(connection) = self.connections.get_mut(&id) else {
-            return false;
-        };
         let Some(peer) = connection.target else {
             return false;
         };
-        let link = &mut self.links[connection.portal];
+        let (now, id, link) = (self.now, self.id, &mut *self.link);
         let mut moved = false;
-        while let Some(item) = connection.up.arrive(now) {
+        while let Some(item) = connection.up.arrive(now, self.scratch) {
             moved = true;
             match item {
-                Item::Data(mut data) if connection.server_open => {
+                Item::Data(_) if connection.server_open => {
+                    let data = &mut *self.scratch;
                     if link.flip_up && connection.digests && !connection.flipped {
                         link.flip_up = false;
                         connection.flipped = true;
@@ -471,21 +391,20 @@ impl Net {
                         data[at] ^= 1 << self.rng.u8(..8);
                         trace.note(now, format_args!("net {} bit flipped", id.0));
                     }
-                    trace.note(now, format_args!("net {} up {}", id.0, data.len()));
-                    target.receive(now, peer, &data);
+                    trace.count(now, "up", id.0, data.len() as u64);
+                    target.receive(now, peer, data);
                 }
                 Item::Data(_) => {
                     // Nobody is there any more; the kernel answers with a reset.
                     if !link.down_dead {
                         let item = Item::End(End::Reset);
-                        connection.down.depart(now, link, None, &mut self.rng, item);
+                        connection.down.depart(now, link, None, self.rng, item);
                     }
                 }
                 Item::End(_) => {
                     trace.note(now, format_args!("net {} up end", id.0));
                     connection.server_open = false;
-                    connection.up.flight.clear();
-                    connection.up.flight_bytes = 0;
+                    connection.up.forget_flight();
                     target.peer_closed(now, peer);
                 }
             }
@@ -494,24 +413,21 @@ impl Net {
     }
 
     /// What arrives at the initiator.
-    fn deliver_down(&mut self, now: Instant, id: SocketId, trace: &mut Trace) -> bool {
-        let Some(connection) = self.connections.get_mut(&id) else {
-            return false;
-        };
-        let link = &self.links[connection.portal];
+    fn deliver_down(&mut self, connection: &mut Connection, trace: &mut Trace) -> bool {
+        let (now, id, link) = (self.now, self.id, &*self.link);
         let mut moved = false;
-        while let Some(item) = connection.down.arrive(now) {
+        while let Some(item) = connection.down.arrive(now, self.scratch) {
             moved = true;
             match item {
-                Item::Data(data) if connection.client_open => {
-                    trace.note(now, format_args!("net {} down {}", id.0, data.len()));
-                    connection.arrived.extend(data);
+                Item::Data(bytes) if connection.client_open => {
+                    trace.count(now, "down", id.0, bytes as u64);
+                    connection.arrived.extend(&self.scratch[..]);
                 }
                 Item::Data(_) | Item::End(End::Fin) if !connection.client_open => {
                     if connection.server_open && !link.up_dead {
                         let stuck = link.stuck_until;
                         let item = Item::End(End::Reset);
-                        connection.up.depart(now, link, stuck, &mut self.rng, item);
+                        connection.up.depart(now, link, stuck, self.rng, item);
                     }
                 }
                 Item::Data(_) => {}
@@ -524,34 +440,30 @@ impl Net {
         moved
     }
 
-    fn take_up(&mut self, now: Instant, id: SocketId) -> bool {
-        let Some(connection) = self.connections.get_mut(&id) else {
-            return false;
-        };
-        let link = &self.links[connection.portal];
-        !link.up_dead
-            && connection
-                .up
-                .transmit(now, link, link.stuck_until, &mut self.rng)
+    fn take_up(&mut self, connection: &mut Connection) -> bool {
+        let link = &*self.link;
+        let stuck = link.stuck_until;
+        !link.up_dead && connection.up.transmit(self.now, link, stuck, self.rng)
     }
 
-    fn take_down(&mut self, now: Instant, id: SocketId, target: &mut Target) -> bool {
-        let Some(connection) = self.connections.get_mut(&id) else {
-            return false;
-        };
-        let link = &self.links[connection.portal];
+    fn take_down(&mut self, connection: &mut Connection, target: &mut Target) -> bool {
+        let link = &*self.link;
         let mut moved = false;
-        if let Some(peer) = connection.target.filter(|_| connection.server_open) {
+        let open = connection.server_open && connection.wants;
+        if let Some(peer) = connection.target.filter(|_| open) {
             let room = link
                 .buffer_bytes
-                .saturating_sub(connection.down.buffer.len());
-            let mut out = Vec::new();
-            target.transmit(peer, &mut out, room);
-            moved |= !out.is_empty();
-            connection.down.buffer.extend(out);
+                .saturating_sub(connection.down.buffered());
+            if room > 0 {
+                self.scratch.clear();
+                target.transmit(peer, self.scratch, room);
+                connection.wants = self.scratch.len() == room;
+                moved |= !self.scratch.is_empty();
+                connection.down.bytes.extend(&self.scratch[..]);
+            }
         }
         if !link.down_dead {
-            moved |= connection.down.transmit(now, link, None, &mut self.rng);
+            moved |= connection.down.transmit(self.now, link, None, self.rng);
         }
         moved
     }

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -26,6 +27,8 @@ struct Status {
 #[derive(Debug)]
 pub struct Shared {
     core: Mutex<Core>,
+    /// Somebody used the session, so its driver has to look at it.
+    touched: AtomicBool,
     clock: SimClock,
     label: String,
     depth: usize,
@@ -95,12 +98,24 @@ impl Shared {
                 spoiled: Vec::new(),
                 session,
             }),
+            touched: AtomicBool::new(true),
             clock,
             label: setting.label,
             depth: setting.depth,
             max_transfer_bytes: setting.max_transfer_bytes,
             lying_fence: setting.lying_fence,
         }
+    }
+
+    /// The session, for those who ask something of it: its driver is told.
+    pub fn use_core(&self) -> std::sync::MutexGuard<'_, Core> {
+        self.touched.store(true, Ordering::Relaxed);
+        self.core()
+    }
+
+    /// Whether somebody has used the session since this was last asked.
+    pub(crate) fn take_touched(&self) -> bool {
+        self.touched.swap(false, Ordering::Relaxed)
     }
 
     /// The session, for its driver.
@@ -192,7 +207,7 @@ impl Nexus for SimNexus {
         let lent = shape(&command.data);
         let submitted = {
             let now = shared.clock.now();
-            shared.core().session.submit(now, Lun::ZERO, command)
+            shared.use_core().session.submit(now, Lun::ZERO, command)
         };
         let completion = match submitted {
             Ok(key) => {
@@ -226,7 +241,7 @@ impl Nexus for SimNexus {
             return Ok(());
         }
         let now = shared.clock.now();
-        shared.core().session.want_fence(now, incarnation);
+        shared.use_core().session.want_fence(now, incarnation);
         shared
             .wait(budget, |status| status.over >= incarnation)
             .await
@@ -359,7 +374,7 @@ impl Future for Submitted<'_> {
             return Poll::Pending;
         };
         let polled = {
-            let mut core = self.shared.core();
+            let mut core = self.shared.use_core();
             let polled = core.session.poll_task(key, cx.waker());
             core.slots.free += core.session.take_freed();
             core.slots.wake_first();
@@ -376,7 +391,7 @@ impl Drop for Submitted<'_> {
     fn drop(&mut self) {
         if let Some(key) = self.key.take() {
             let now = self.shared.clock.now();
-            self.shared.core().session.abandon(now, key);
+            self.shared.use_core().session.abandon(now, key);
         }
     }
 }

@@ -432,9 +432,9 @@ impl Oracle {
 
     /// The newest write that has these data in this range.
     fn author_of(&self, lba: u64, blocks: u64, hash: u64) -> Option<WriteId> {
-        let candidates = self.blocks.get(lba as usize)?.writes.iter().rev().copied();
+        let mut candidates = self.blocks.get(lba as usize)?.writes.iter().rev().copied();
         candidates
-            .filter(|id| {
+            .find(|id| {
                 self.write(*id).is_some_and(|write| {
                     if (write.lba, write.blocks) == (lba, blocks) {
                         return write.hash == hash;
@@ -444,7 +444,6 @@ impl Oracle {
                         && pattern::hash(&pattern::data(*id, lba, blocks, self.block_bytes)) == hash
                 })
             })
-            .max()
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use iscsi::name::{Cid, Portal};
 use iscsi::session::Action;
+use smallvec::SmallVec;
 
 use crate::link::Link;
 use crate::net::Net;
@@ -21,6 +22,8 @@ pub struct Driver {
     staging_bytes: usize,
     direct_bytes: usize,
     links: Vec<Link>,
+    /// When the session wants to be looked at, as of the last drive.
+    due: Option<Instant>,
     /// Timers that fired.
     pub fired: u64,
 }
@@ -42,6 +45,7 @@ impl Driver {
             staging_bytes,
             direct_bytes,
             links: Vec::new(),
+            due: None,
             fired: 0,
         }
     }
@@ -52,40 +56,46 @@ impl Driver {
         &self.shared
     }
 
-    /// When the session wants to be looked at again.
+    /// When the session wants to be looked at again, should nobody touch it before.
     #[must_use]
     pub fn next(&self) -> Option<Instant> {
-        self.shared.core().session.poll_timeout()
+        self.due
     }
 
-    /// Does what can be done now; whether anything was.
+    /// Does what can be done now, if there can be anything; whether anything was.
     pub fn drive(&mut self, now: Instant, net: &mut Net, trace: &mut Trace) -> bool {
+        let touched = net.take_touched(self.index) | self.shared.take_touched();
+        if !touched && self.due.is_none_or(|due| due > now) {
+            return false;
+        }
         let mut moved = false;
-        loop {
-            let mut more = self.dialled(now, net);
-            more |= self.act(now, net, trace);
-            // By CID: the list changes while connections are opened and closed.
-            let cids: Vec<Cid> = self.links.iter().map(|link| link.cid).collect();
-            for cid in &cids {
-                while self.on(*cid, |link, shared| link.read(now, net, shared)) {
-                    more = true;
-                    self.act(now, net, trace);
-                }
-            }
-            more |= self.act(now, net, trace);
-            self.shared.publish();
-            for cid in &cids {
-                more |= self.on(*cid, |link, shared| link.write(now, net, shared));
-            }
-            more |= self.timers(now);
-            if !more {
-                break;
-            }
+        while self.turn(now, net, trace) {
             moved = true;
         }
         self.note_events(now, trace);
         self.shared.publish();
+        self.due = self.shared.core().session.poll_timeout();
         moved
+    }
+
+    /// Once everything in turn.
+    fn turn(&mut self, now: Instant, net: &mut Net, trace: &mut Trace) -> bool {
+        let mut more = self.dialled(now, net);
+        more |= self.act(now, net, trace);
+        // By CID: the list changes while connections are opened and closed.
+        let cids: SmallVec<[Cid; 8]> = self.links.iter().map(|link| link.cid).collect();
+        for cid in &cids {
+            while self.on(*cid, |link, shared| link.read(now, net, shared)) {
+                more = true;
+                self.act(now, net, trace);
+            }
+        }
+        more |= self.act(now, net, trace);
+        self.shared.publish();
+        for cid in &cids {
+            more |= self.on(*cid, |link, shared| link.write(now, net, shared));
+        }
+        more | self.timers(now)
     }
 
     /// Does something with a connection, if it is still there.
@@ -145,7 +155,7 @@ impl Driver {
         );
         match self.portals.iter().position(|known| known == portal) {
             Some(index) => {
-                let socket = net.dial(now, index);
+                let socket = net.dial(now, self.index, index);
                 let link = Link::dial(cid, socket, self.staging_bytes, self.direct_bytes);
                 self.links.push(link);
             }

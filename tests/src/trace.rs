@@ -39,6 +39,19 @@ impl Trace {
         }
     }
 
+    /// Notes bytes that moved on a connection: the event of which there are most.
+    #[expect(clippy::print_stdout, reason = "that is what --trace is for")]
+    pub fn count(&mut self, now: Instant, way: &str, connection: u64, bytes: u64) {
+        let at = self.time(now);
+        self.events += 1;
+        for word in [at.as_nanos() as u64, connection, bytes] {
+            self.hash = (self.hash.rotate_left(5) ^ word).wrapping_mul(0x517c_c1b7_2722_0a95);
+        }
+        if self.print {
+            println!("{:>12.6} net {connection} {way} {bytes}", at.as_secs_f64());
+        }
+    }
+
     /// Time since the run began.
     #[must_use]
     pub fn time(&self, now: Instant) -> Duration {

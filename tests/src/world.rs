@@ -343,7 +343,7 @@ impl World {
         }
         let now = self.clock.now();
         for driver in &self.drivers {
-            driver.shared().core().session.logout(now);
+            driver.shared().use_core().session.logout(now);
         }
         self.run_until(now + LOGOUT, |world| world.all_closed());
         if !self.all_closed() {
