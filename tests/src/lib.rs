@@ -27,6 +27,7 @@
 mod access;
 pub mod clock;
 pub mod executor;
+pub mod facet;
 pub mod fault;
 mod link;
 pub mod net;

@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 use fastrand::Rng;
 use test_target::{ConnectionId, Target};
 
-use crate::pipe::{End, Item, Pipe, take};
 pub use crate::pipe::{Dial, Link};
+use crate::pipe::{End, Item, Pipe, take};
 use crate::trace::Trace;
 
 /// A connection as the initiator's side names it.
@@ -451,9 +451,7 @@ impl Way<'_> {
         let mut moved = false;
         let open = connection.server_open && connection.wants;
         if let Some(peer) = connection.target.filter(|_| open) {
-            let room = link
-                .buffer_bytes
-                .saturating_sub(connection.down.buffered());
+            let room = link.buffer_bytes.saturating_sub(connection.down.buffered());
             if room > 0 {
                 self.scratch.clear();
                 target.transmit(peer, self.scratch, room);

@@ -433,17 +433,15 @@ impl Oracle {
     /// The newest write that has these data in this range.
     fn author_of(&self, lba: u64, blocks: u64, hash: u64) -> Option<WriteId> {
         let mut candidates = self.blocks.get(lba as usize)?.writes.iter().rev().copied();
-        candidates
-            .find(|id| {
-                self.write(*id).is_some_and(|write| {
-                    if (write.lba, write.blocks) == (lba, blocks) {
-                        return write.hash == hash;
-                    }
-                    let covered = write.lba <= lba && lba + blocks <= write.lba + write.blocks;
-                    covered
-                        && pattern::hash(&pattern::data(*id, lba, blocks, self.block_bytes)) == hash
-                })
+        candidates.find(|id| {
+            self.write(*id).is_some_and(|write| {
+                if (write.lba, write.blocks) == (lba, blocks) {
+                    return write.hash == hash;
+                }
+                let covered = write.lba <= lba && lba + blocks <= write.lba + write.blocks;
+                covered && pattern::hash(&pattern::data(*id, lba, blocks, self.block_bytes)) == hash
             })
+        })
     }
 }
 

@@ -162,4 +162,3 @@ pub(crate) fn take(queue: &mut VecDeque<u8>, bytes: usize, mut with: impl FnMut(
     with(&second[..bytes - head]);
     queue.drain(..bytes);
 }
-

@@ -14,8 +14,9 @@ use mpio::{LoadBalancePolicy, MarginalPaths, NoPathRetry, PathSettings, Tuning};
 use test_target::{Keys, Lun};
 
 use crate::access;
+use crate::facet::Facets;
 use crate::fault::{self, Fault};
-use crate::net::{Dial, Link};
+use crate::net::Link;
 use crate::schedule;
 use crate::workload::Workload;
 
@@ -84,47 +85,36 @@ impl Scenario {
     /// The scenario of a seed.
     #[must_use]
     pub fn random(seed: u64) -> Self {
-        let mut rng = Rng::with_seed(seed);
-        let rng = &mut rng;
-        let paths = [1, 2, 2, 2, 3, 4][rng.usize(..6)];
-        let digests = rng.bool();
-        let near_wrap = rng.bool();
-        let (target_auth, auth) = authentication(rng);
-        let recovery = Recovery::random(rng);
-        let mut target = target(rng, paths, digests, near_wrap);
+        let facets = Facets(seed);
+        let paths = [1, 2, 2, 2, 3, 4][facets.of("paths").usize(..6)];
+        let digests = facets.of("digests").bool();
+        let near_wrap = facets.of("near wrap").bool();
+        let (target_auth, auth) = authentication(&mut facets.of("authentication"));
+        let recovery = Recovery::random(facets);
+        let mut target = target(facets, paths, digests, near_wrap);
         recovery.allow(&mut target.keys);
         target.chap = target_auth;
-        let links: Vec<Link> = (0..paths).map(|_| link(rng)).collect();
-        let workload = workload(rng, &links, target.luns[0].block_bytes);
-        let run_for = Duration::from_millis(rng.u64(2_000..25_000));
-        let faults = schedule::schedule(rng, paths, digests, run_for);
+        let links: Vec<Link> = (0..paths).map(|path| link(facets, path)).collect();
+        let workload = workload(facets, &links, target.luns[0].block_bytes);
+        let run_for = Duration::from_millis(facets.of("run for").u64(2_000..25_000));
+        let faults = schedule::schedule(facets, paths, digests, run_for);
         let mut this = Self {
             seed,
-            offer: offer(rng, digests, recovery),
+            offer: offer(facets, digests, recovery),
             auth,
-            queue_depth: [1, 2, 4, 16, 64][rng.usize(..5)],
-            keepalive: Keepalive {
-                interval: ms(rng, 500, 5_000),
-                timeout: ms(rng, 500, 5_000),
-            },
-            timeouts: Timeouts {
-                connect: ms(rng, 500, 5_000),
-                login: ms(rng, 1_000, 6_000),
-                abort_task: ms(rng, 300, 3_000),
-                lu_reset: ms(rng, 300, 3_000),
-                text: Duration::from_secs(10),
-                logout: ms(rng, 500, 3_000),
-            },
-            backoff: Backoff {
-                first: ms(rng, 20, 500),
-                max: ms(rng, 500, 5_000),
-            },
+            queue_depth: [1, 2, 4, 16, 64][facets.of("queue depth").usize(..5)],
+            keepalive: keepalive(facets),
+            timeouts: timeouts(facets),
+            backoff: backoff(facets),
             near_wrap,
-            max_transfer_bytes: [8 << 10, 16 << 10, 1 << 20][rng.usize(..3)],
-            staging_bytes: [4096, 16 << 10, 64 << 10][rng.usize(..3)],
-            direct_bytes: [512, 4096, 64 << 10][rng.usize(..3)],
-            mpio: multipath(rng, slowest(&links, &workload, target.luns[0].block_bytes)),
-            settings: (0..paths).map(|_| settings(rng)).collect(),
+            max_transfer_bytes: [8 << 10, 16 << 10, 1 << 20][facets.of("max transfer").usize(..3)],
+            staging_bytes: [4096, 16 << 10, 64 << 10][facets.of("staging").usize(..3)],
+            direct_bytes: [512, 4096, 64 << 10][facets.of("direct").usize(..3)],
+            mpio: multipath(
+                facets,
+                slowest(&links, &workload, target.luns[0].block_bytes),
+            ),
+            settings: (0..paths).map(|path| settings(facets, path)).collect(),
             target,
             links,
             workload,
@@ -132,10 +122,8 @@ impl Scenario {
             run_for,
             sabotage: Sabotage::None,
         };
-        // Drawn apart, so that all else is what the seed makes it without target port groups.
-        let rng = &mut Rng::with_seed(seed ^ 0xa10a);
-        if rng.u8(..3) == 0 {
-            access::add(&mut this, rng);
+        if facets.of("with ALUA").u8(..3) == 0 {
+            access::add(&mut this, &mut facets.of("ALUA"));
         }
         this
     }
@@ -145,7 +133,7 @@ impl Scenario {
     pub fn asymmetric(seed: u64) -> Self {
         let mut this = Self::random(seed);
         if this.target.alua.is_none() {
-            access::add(&mut this, &mut Rng::with_seed(seed ^ 0xa10b));
+            access::add(&mut this, &mut Facets(seed).of("ALUA"));
         }
         this
     }
@@ -155,15 +143,16 @@ impl Scenario {
     #[must_use]
     pub fn haunted(seed: u64) -> Self {
         let mut this = Self::random(seed);
-        let rng = &mut Rng::with_seed(seed ^ 0x6057);
-        this.target = target(rng, 2, false, this.near_wrap);
+        let facets = Facets(seed);
+        let rng = &mut facets.of("haunted");
+        this.target = target(facets, 2, false, this.near_wrap);
         this.target.execution_delay = ms(rng, 20, 80);
         this.target.late_execution = Some(ms(rng, 300, 4_000));
         this.target.luns[0].blocks = rng.u64(16..48);
         this.target.queue_depth = 64;
         this.queue_depth = 64;
         this.auth = AuthPolicy::None;
-        this.offer = offer(rng, false, Recovery::NONE);
+        this.offer = offer(facets, false, Recovery::NONE);
         Recovery::NONE.allow(&mut this.target.keys);
         this.links = (0..2).map(|_| fault::plain_link()).collect();
         this.settings = vec![PathSettings::default(); 2];
@@ -185,6 +174,15 @@ impl Scenario {
         let mut this = Self::haunted(seed);
         this.target.late_execution = Some(Duration::from_millis(1_500));
         this.target.late_execution_after_reinstatement = true;
+        // One group, so that the reinstatement need not wait for the lost portal, and few blocks
+        // with many writes, so that what was left behind has something to destroy.
+        for portal in &mut this.target.portals {
+            portal.group = 1;
+        }
+        this.target.luns[0].blocks = 16;
+        this.workload.writes = 0.9;
+        this.workload.flushes = 0.0;
+        this.workload.racy = true;
         this.mpio.fence_settle = settle;
         this
     }
@@ -246,8 +244,8 @@ fn size(rng: &mut Rng, from: u32, to: u32) -> u32 {
     (base + 4 * rng.u32(..=base / 4)).clamp(from, to)
 }
 
-fn target(rng: &mut Rng, paths: usize, digests: bool, near_wrap: bool) -> test_target::Config {
-    let grouping = rng.u8(..3);
+fn target(facets: Facets, paths: usize, digests: bool, near_wrap: bool) -> test_target::Config {
+    let grouping = facets.of("grouping").u8(..3);
     let group = |path: usize| match grouping {
         0 => 1,
         1 => path as u16 + 1,
@@ -257,57 +255,72 @@ fn target(rng: &mut Rng, paths: usize, digests: bool, near_wrap: bool) -> test_t
         address: address(path),
         group: group(path),
     });
-    let max_burst_bytes = size(rng, 512, 1 << 20);
-    let digest = |rng: &mut Rng| match digests {
+    let max_burst_bytes = size(&mut facets.of("target MaxBurstLength"), 512, 1 << 20);
+    let digest = |name| match digests {
         true => vec!["CRC32C".to_owned()],
-        false if rng.bool() => vec!["None".to_owned(), "CRC32C".to_owned()],
+        false if facets.of(name).bool() => vec!["None".to_owned(), "CRC32C".to_owned()],
         false => vec!["None".to_owned()],
     };
-    let block_bytes = [512, 4096][rng.usize(..2)];
+    let block_bytes = [512, 4096][facets.of("block bytes").usize(..2)];
     test_target::Config {
         target_name: TARGET_NAME.to_owned(),
         portals: portals.collect(),
         luns: vec![Lun {
             block_bytes,
-            blocks: rng.u64(16..=200),
+            blocks: facets.of("blocks").u64(16..=200),
             read_only: false,
             serial: "SIMULATED0001".to_owned(),
         }],
         keys: Keys {
-            header_digest: digest(rng),
-            data_digest: digest(rng),
-            initial_r2t: rng.bool(),
-            immediate_data: rng.bool(),
-            max_recv_data_segment_bytes: size(rng, 512, 1 << 18),
+            header_digest: digest("target HeaderDigest"),
+            data_digest: digest("target DataDigest"),
+            initial_r2t: facets.of("target initial r2t").bool(),
+            immediate_data: facets.of("target immediate data").bool(),
+            max_recv_data_segment_bytes: size(
+                &mut facets.of("target MaxRecvDataSegmentLength"),
+                512,
+                1 << 18,
+            ),
             max_burst_bytes,
-            first_burst_bytes: size(rng, 512, max_burst_bytes),
-            time2wait_s: rng.u16(..3),
-            time2retain_s: rng.u16(..20),
-            max_outstanding_r2t: [1, 1, 2, 8][rng.usize(..4)],
-            data_pdu_in_order: rng.bool(),
-            data_sequence_in_order: rng.bool(),
+            first_burst_bytes: size(
+                &mut facets.of("target FirstBurstLength"),
+                512,
+                max_burst_bytes,
+            ),
+            time2wait_s: facets.of("target time2wait s").u16(..3),
+            time2retain_s: facets.of("target time2retain s").u16(..20),
+            max_outstanding_r2t: [1, 1, 2, 8][facets.of("target max outstanding r2t").usize(..4)],
+            data_pdu_in_order: facets.of("target data pdu in order").bool(),
+            data_sequence_in_order: facets.of("target data sequence in order").bool(),
             ..Keys::default()
         },
-        queue_depth: [1, 2, 8, 64][rng.usize(..4)],
-        phase_collapse: rng.bool(),
-        shuffle_data_in: rng.bool(),
-        shuffle_r2t: rng.bool(),
-        unit_attention_at_login: rng.bool(),
-        descriptor_sense: rng.bool(),
-        execution_delay: if rng.bool() {
-            ms(rng, 0, 40)
-        } else {
-            Duration::ZERO
-        },
-        ping_every: rng.bool().then(|| ms(rng, 200, 5_000)),
-        late_execution: rng.bool().then(|| ms(rng, 10, 10_000)),
-        first_stat_sn: if near_wrap {
-            u32::MAX - rng.u32(..40)
-        } else {
-            rng.u32(..)
-        },
-        seed: rng.u64(..),
+        queue_depth: [1, 2, 8, 64][facets.of("target queue depth").usize(..4)],
+        phase_collapse: facets.of("target phase collapse").bool(),
+        shuffle_data_in: facets.of("target shuffle data in").bool(),
+        shuffle_r2t: facets.of("target shuffle r2t").bool(),
+        unit_attention_at_login: facets.of("target unit attention at login").bool(),
+        descriptor_sense: facets.of("target descriptor sense").bool(),
+        execution_delay: some(facets.of("execution delay"), 0, 40).unwrap_or_default(),
+        ping_every: some(facets.of("ping every"), 200, 5_000),
+        late_execution: some(facets.of("late execution"), 10, 10_000),
+        first_stat_sn: first_number(facets.of("first StatSN"), near_wrap),
+        first_transfer_tag: Some(first_number(facets.of("first transfer tag"), near_wrap)),
+        seed: facets.of("target seed").u64(..),
         ..test_target::Config::default()
+    }
+}
+
+/// A time, for half of the seeds.
+fn some(mut rng: Rng, from_ms: u64, to_ms: u64) -> Option<Duration> {
+    rng.bool().then(|| ms(&mut rng, from_ms, to_ms))
+}
+
+/// Where a sequence number begins.
+fn first_number(mut rng: Rng, near_wrap: bool) -> u32 {
+    if near_wrap {
+        u32::MAX - rng.u32(..40)
+    } else {
+        rng.u32(..)
     }
 }
 
@@ -334,13 +347,13 @@ impl Recovery {
     };
 
     /// Half of the seeds have what nearly everybody has.
-    fn random(rng: &mut Rng) -> Self {
-        if rng.bool() {
+    fn random(facets: Facets) -> Self {
+        if facets.of("plain sessions").bool() {
             return Self::NONE;
         }
         Self {
-            connections: [1, 2, 2, 3, 4][rng.usize(..5)],
-            level: rng.u8(..=RECOVERY_LEVEL_MAX),
+            connections: [1, 2, 2, 3, 4][facets.of("connections").usize(..5)],
+            level: facets.of("recovery level").u8(..=RECOVERY_LEVEL_MAX),
         }
     }
 
@@ -350,25 +363,27 @@ impl Recovery {
     }
 }
 
-fn offer(rng: &mut Rng, digests: bool, recovery: Recovery) -> Vec<(&'static str, String)> {
-    let max_burst = size(rng, 512, 1 << 20);
+fn offer(facets: Facets, digests: bool, recovery: Recovery) -> Vec<(&'static str, String)> {
+    let of = |name: &str| facets.of(&format!("offered {name}"));
+    let max_burst = size(&mut of("MaxBurstLength"), 512, 1 << 20);
     let digest = if digests { "CRC32C" } else { "None" };
-    let yes_no = |rng: &mut Rng| if rng.bool() { "Yes" } else { "No" }.to_owned();
+    let yes_no = |name: &'static str| (name, if of(name).bool() { "Yes" } else { "No" }.to_owned());
+    let number = |name: &'static str, most| (name, size(&mut of(name), 512, most).to_string());
     let mut all = vec![
-        ("InitialR2T", yes_no(rng)),
-        ("ImmediateData", yes_no(rng)),
-        (
-            "MaxRecvDataSegmentLength",
-            size(rng, 512, 1 << 18).to_string(),
-        ),
+        yes_no("InitialR2T"),
+        yes_no("ImmediateData"),
+        number("MaxRecvDataSegmentLength", 1 << 18),
         ("MaxBurstLength", max_burst.to_string()),
-        ("FirstBurstLength", size(rng, 512, max_burst).to_string()),
-        ("MaxOutstandingR2T", [1, 2, 8][rng.usize(..3)].to_string()),
-        ("DataPDUInOrder", yes_no(rng)),
-        ("DataSequenceInOrder", yes_no(rng)),
+        number("FirstBurstLength", max_burst),
+        (
+            "MaxOutstandingR2T",
+            [1, 2, 8][of("MaxOutstandingR2T").usize(..3)].to_string(),
+        ),
+        yes_no("DataPDUInOrder"),
+        yes_no("DataSequenceInOrder"),
     ];
     // The two burst lengths go together, so half of the seeds choose all of them.
-    if rng.bool() {
+    if of("nothing").bool() {
         all.clear();
     }
     if recovery.level > 0 {
@@ -382,54 +397,85 @@ fn offer(rng: &mut Rng, digests: bool, recovery: Recovery) -> Vec<(&'static str,
     all
 }
 
-fn link(rng: &mut Rng) -> Link {
-    Link {
-        latency: Duration::from_micros(rng.u64(20..8_000)),
-        jitter: Duration::from_micros([0, 100, 5_000][rng.usize(..3)]),
-        bytes_per_second: [0, 0, 4 << 20, 64 << 20][rng.usize(..4)],
-        segment_bytes: [11, 47, 300, 1460, 9000, 65_536, 65_536, 65_536][rng.usize(..8)],
-        window_bytes: [2048, 64 << 10, 1 << 20][rng.usize(..3)],
-        buffer_bytes: [300, 4096, 64 << 10, 1 << 20][rng.usize(..4)],
-        read_bytes: [17, 1000, 65_536, 1 << 20][rng.usize(..4)],
-        up_dead: false,
-        down_dead: false,
-        dial: Dial::Accept,
-        stuck_until: None,
-        flip_up: false,
+fn keepalive(facets: Facets) -> Keepalive {
+    Keepalive {
+        interval: ms(&mut facets.of("keepalive interval"), 500, 5_000),
+        timeout: ms(&mut facets.of("keepalive timeout"), 500, 5_000),
     }
 }
 
-fn workload(rng: &mut Rng, links: &[Link], block_bytes: u32) -> Workload {
-    let clients = [1, 2, 6, 12][rng.usize(..4)];
+fn timeouts(facets: Facets) -> Timeouts {
+    let within = |name, from, to| ms(&mut facets.of(name), from, to);
+    Timeouts {
+        connect: within("connect timeout", 500, 5_000),
+        login: within("login timeout", 1_000, 6_000),
+        abort_task: within("ABORT TASK timeout", 300, 3_000),
+        lu_reset: within("LOGICAL UNIT RESET timeout", 300, 3_000),
+        text: within("text timeout", 1_000, 10_000),
+        logout: within("logout timeout", 500, 3_000),
+    }
+}
+
+fn backoff(facets: Facets) -> Backoff {
+    Backoff {
+        first: ms(&mut facets.of("first backoff"), 20, 500),
+        max: ms(&mut facets.of("longest backoff"), 500, 5_000),
+    }
+}
+
+fn link(facets: Facets, path: usize) -> Link {
+    // Few seeds are cut into tiny pieces: they cost most of the time and show the same.
+    let crumbs = facets.of("crumbs").u8(..8) == 0;
+    let it = facets.within("link", path);
+    let (segments, reads): (&[usize], &[usize]) = if crumbs {
+        (&[11, 47, 300], &[17, 100, 1000])
+    } else {
+        (&[300, 1460, 9000, 65_536, 65_536], &[1000, 65_536, 1 << 20])
+    };
+    Link {
+        latency: Duration::from_micros(it.of("latency").u64(20..8_000)),
+        jitter: Duration::from_micros([0, 100, 5_000][it.of("jitter").usize(..3)]),
+        bytes_per_second: [0, 0, 4 << 20, 64 << 20][it.of("rate").usize(..4)],
+        segment_bytes: segments[it.of("segment").usize(..segments.len())],
+        window_bytes: [2048, 64 << 10, 1 << 20][it.of("window").usize(..3)],
+        buffer_bytes: [300, 4096, 64 << 10, 1 << 20][it.of("buffer").usize(..4)],
+        read_bytes: reads[it.of("read").usize(..reads.len())],
+        ..fault::plain_link()
+    }
+}
+
+fn workload(facets: Facets, links: &[Link], block_bytes: u32) -> Workload {
+    let clients = [1, 2, 6, 12][facets.of("clients").usize(..4)];
     let tiny = links
         .iter()
         .any(|link| link.segment_bytes < 100 || link.read_bytes < 100);
-    let blocks_max = match (tiny, rng.u8(..4)) {
+    let blocks_max = match (tiny, facets.of("longest I/O").u8(..4)) {
         (true, _) => 4096 / u64::from(block_bytes),
         (false, 0) => 131_072 / u64::from(block_bytes),
         (false, _) => 32_768 / u64::from(block_bytes),
     };
     Workload {
         clients,
-        writes: [0.2, 0.5, 0.9][rng.usize(..3)],
+        writes: [0.2, 0.5, 0.9][facets.of("writes").usize(..3)],
         flushes: 0.02,
-        raw: [0.0, 0.2][rng.usize(..2)],
-        raw_timeout: ms(rng, 300, 4_000),
-        policy_changes: [0.0, 0.05][rng.usize(..2)],
+        raw: [0.0, 0.2][facets.of("raw").usize(..2)],
+        raw_timeout: ms(&mut facets.of("raw timeout"), 300, 4_000),
+        policy_changes: [0.0, 0.05][facets.of("policy changes").usize(..2)],
         blocks_max,
         think_max: Duration::from_millis(20) * clients as u32,
-        racy: rng.u8(..4) == 0,
-        drops: [0.0, 0.02, 0.3][rng.usize(..3)],
-        drop_after_max: ms(rng, 1, 2_000),
+        racy: facets.of("racy").u8(..4) == 0,
+        drops: [0.0, 0.02, 0.3][facets.of("drops").usize(..3)],
+        drop_after_max: ms(&mut facets.of("drop after"), 1, 2_000),
     }
 }
 
-fn settings(rng: &mut Rng) -> PathSettings {
+fn settings(facets: Facets, path: usize) -> PathSettings {
+    let it = facets.within("settings", path);
     PathSettings {
-        preferred: rng.bool(),
-        standby: rng.bool(),
-        weight: rng.u32(..3),
-        throughput: rng.u8(..3),
+        preferred: it.of("preferred").bool(),
+        standby: it.of("standby").bool(),
+        weight: it.of("weight").u32(..3),
+        throughput: it.of("throughput").u8(..3),
     }
 }
 
@@ -446,32 +492,39 @@ fn slowest(links: &[Link], workload: &Workload, block_bytes: u32) -> Duration {
     links.iter().map(of).max().unwrap_or_default()
 }
 
-fn multipath(rng: &mut Rng, slowest: Duration) -> mpio::Config {
+fn multipath(facets: Facets, slowest: Duration) -> mpio::Config {
+    let within = |name, from, to| ms(&mut facets.of(name), from, to);
+    let policies = LoadBalancePolicy::ALL;
     mpio::Config {
-        policy: LoadBalancePolicy::ALL[rng.usize(..LoadBalancePolicy::ALL.len())],
-        tuning: Tuning {
-            round_robin_ios: [1, 16][rng.usize(..2)],
-            round_robin_bytes: NonZeroU64::new([0, 20_000][rng.usize(..2)]),
-            least_blocks_bytes: [0, 64 << 10][rng.usize(..2)],
-            lba_region_exponent: rng.u8(0..6),
-            latency_interval: ms(rng, 100, 5_000),
-            latency_ios: rng.u32(1..10),
-            ..Tuning::default()
-        },
-        io_deadline: ms(rng, 2_000, 40_000),
-        no_path_retry: no_path_retry(ms(rng, 0, 20_000)),
-        command_timeout: ms(rng, 300, 6_000) + slowest.min(Duration::from_secs(6)),
-        probe_timeout: ms(rng, 300, 4_000),
-        fence_budget: ms(rng, 300, 4_000),
-        fence_pause: ms(rng, 50, 1_000),
-        probe_interval: ms(rng, 500, 5_000),
+        policy: policies[facets.of("policy").usize(..policies.len())],
+        tuning: tuning(facets),
+        io_deadline: within("I/O deadline", 2_000, 40_000),
+        no_path_retry: no_path_retry(within("no path retry", 0, 20_000)),
+        command_timeout: within("command timeout", 300, 6_000)
+            + slowest.min(Duration::from_secs(6)),
+        probe_timeout: within("probe timeout", 300, 4_000),
+        fence_budget: within("fence budget", 300, 4_000),
+        fence_pause: within("fence pause", 50, 1_000),
+        probe_interval: within("probe interval", 500, 5_000),
         probe_interval_max: Duration::from_secs(8),
-        failed_retry: ms(rng, 200, 2_000),
+        failed_retry: within("failed retry", 200, 2_000),
         failed_retry_max: Duration::from_secs(8),
-        split_concurrency: rng.usize(1..=8),
+        split_concurrency: facets.of("split concurrency").usize(1..=8),
         max_attempts: 128,
         marginal_paths: marginal_paths(),
         ..mpio::Config::default()
+    }
+}
+
+fn tuning(facets: Facets) -> Tuning {
+    Tuning {
+        round_robin_ios: [1, 16][facets.of("round robin I/Os").usize(..2)],
+        round_robin_bytes: NonZeroU64::new([0, 20_000][facets.of("round robin bytes").usize(..2)]),
+        least_blocks_bytes: [0, 64 << 10][facets.of("least blocks").usize(..2)],
+        lba_region_exponent: facets.of("LBA region").u8(0..6),
+        latency_interval: ms(&mut facets.of("latency interval"), 100, 5_000),
+        latency_ios: facets.of("latency I/Os").u32(1..10),
+        ..Tuning::default()
     }
 }
 

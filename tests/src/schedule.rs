@@ -10,6 +10,7 @@ use test_target::{
     PduFault, PduFilter, Quirks, Redirect, Sense, opcode,
 };
 
+use crate::facet::Facets;
 use crate::fault::Fault;
 use crate::net::Dial;
 use crate::scenario::{address, ms};
@@ -83,31 +84,33 @@ const KINDS: &[Kind] = &[
 /// The faults of a seed, in order of time.
 #[must_use]
 pub fn schedule(
-    rng: &mut Rng,
+    facets: Facets,
     portals: usize,
     digests: bool,
     run_for: Duration,
 ) -> Vec<(Duration, Fault)> {
-    let mut plan = Plan {
-        rng,
-        portals,
-        list: Vec::new(),
-    };
-    let share: f64 = [0.06, 0.1, 0.2, 0.35][plan.rng.usize(..4)];
+    let share: f64 = [0.06, 0.1, 0.2, 0.35][facets.of("share of faults").usize(..4)];
+    let mut list = Vec::new();
     for kind in KINDS {
         let flips = matches!(kind, Kind::FlipUp | Kind::FlipDown);
-        if plan.rng.f64() >= share || (flips && !digests) {
+        let mut rng = facets.of(&format!("fault {kind:?}"));
+        if rng.f64() >= share || (flips && !digests) {
             continue;
         }
-        let every = plan.rng.u64(300..6_000) as f64;
-        let mut at = Duration::from_secs_f64(plan.rng.f64() * every / 1000.0);
+        let every = rng.u64(300..6_000) as f64;
+        let mut at = Duration::from_secs_f64(rng.f64() * every / 1000.0);
+        let mut plan = Plan {
+            rng: &mut rng,
+            portals,
+            list: Vec::new(),
+        };
         while at < run_for {
             plan.add(*kind, at);
             at += Duration::from_secs_f64(plan.rng.f64() * 2.0 * every / 1000.0);
             at += Duration::from_millis(1);
         }
+        list.append(&mut plan.list);
     }
-    let mut list = plan.list;
     list.retain(|(at, _)| *at < run_for);
     list.sort_by_key(|(at, _)| *at);
     list

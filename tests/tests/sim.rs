@@ -80,7 +80,7 @@ fn a_target_that_answers_too_early_is_given_time_to_settle() {
     assert!(summary.failures.is_empty(), "{}", describe(&summary));
     assert!(summary.tally.writes > 1_000);
     assert!(
-        noticed(Sabotage::None, 20, |seed| Scenario::early(
+        noticed(Sabotage::None, 10, |seed| Scenario::early(
             seed,
             Duration::ZERO
         )) >= 8
