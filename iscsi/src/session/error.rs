@@ -34,6 +34,14 @@ pub enum ProtocolError {
         /// Where the answer came.
         cid: Cid,
     },
+    /// A PDU of a task names another logical unit than its command.
+    #[error("LUN {found} in a PDU of a task of LUN {expected} (RFC 7143 §4.2.5.3)")]
+    WrongLun {
+        /// The task's.
+        expected: scsi::Lun,
+        /// The PDU's.
+        found: scsi::Lun,
+    },
     /// A PDU was skipped: StatSN jumped (RFC 7143 §4.2.2.2).
     #[error("StatSN is {actual:#x}, {expected:#x} was next (RFC 7143 §4.2.2.2)")]
     StatSnGap {

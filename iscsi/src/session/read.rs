@@ -94,6 +94,10 @@ impl Session {
             // Two payloads at once cannot happen on one connection: the first is finished first.
             return Err(ProtocolError::UnexpectedDataIn);
         }
+        if header.acknowledge && level > 0 {
+            // Without a Target Transfer Tag the field means nothing (RFC 7143 §11.7.4).
+            task.check_lun(header.lun)?;
+        }
         let sn = header.data_sn;
         if std::mem::take(&mut task.read.resumed) && sn == DataSn(0) {
             task.read.restart();

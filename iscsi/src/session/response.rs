@@ -272,7 +272,8 @@ impl Session {
             return Ok(false);
         };
         let expected = connection.exp_stat_sn;
-        if expected.precedes(stat_sn) {
+        // Half of all numbers away it is neither before nor after, which is a gap, too.
+        if stat_sn != expected && !stat_sn.precedes(expected) {
             // From ErrorRecoveryLevel 1 on it would have been held back before it came here.
             return Err(ProtocolError::StatSnGap {
                 expected: expected.0,

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use scsi::{Cdb, Certainty, DataPhase, Incarnation, Lun, Outcome, TaskAttribute};
 
+use super::error::ProtocolError;
 use super::read::ReadProgress;
 use super::recovery::TaskRecovery;
 use super::write::WriteProgress;
@@ -116,6 +117,16 @@ impl Task {
     /// Whether it both writes and reads.
     pub(super) fn is_bidirectional(&self) -> bool {
         matches!(self.data, DataPhase::Bidirectional(_))
+    }
+
+    /// Everything about a task names the LUN of its command (RFC 7143 §4.2.5.3).
+    pub(super) fn check_lun(&self, found: Lun) -> Result<(), ProtocolError> {
+        let expected = self.lun;
+        if found == expected {
+            Ok(())
+        } else {
+            Err(ProtocolError::WrongLun { expected, found })
+        }
     }
 
     /// Bytes of Data-In expected, if it reads.

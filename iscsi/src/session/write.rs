@@ -258,6 +258,7 @@ impl Session {
                 fault: R2tFault::NoWrite,
             });
         }
+        task.check_lun(r2t.lun)?;
         let arrival = if r2t.r2t_sn == task.write.next_r2t_sn {
             Arrival::Next
         } else {

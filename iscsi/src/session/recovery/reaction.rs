@@ -91,6 +91,7 @@ pub fn reaction(error: &ProtocolError, level: u8) -> Reaction {
         | ProtocolError::MissingData { .. }
         | ProtocolError::UnexpectedPdu { .. }
         | ProtocolError::WrongConnection { .. }
+        | ProtocolError::WrongLun { .. }
         | ProtocolError::Text(_) => Reaction::DropSession,
     }
 }
@@ -233,6 +234,13 @@ mod tests {
         let (offset, bytes) = (0, 1);
         vec![
             (ProtocolError::UnknownTask { itt: 1 }, [DropSession; 3]),
+            (
+                ProtocolError::WrongLun {
+                    expected: scsi::Lun::ZERO,
+                    found: scsi::Lun::from_number(1),
+                },
+                [DropSession; 3],
+            ),
             (
                 ProtocolError::DataInOutOfBounds { offset, bytes },
                 [DropSession; 3],

@@ -306,6 +306,21 @@ fn ffp_5_1_a_gap_in_stat_sn_ends_the_session_at_level_0() {
 }
 
 #[test]
+fn a_stat_sn_half_of_all_numbers_away_ends_the_session() {
+    // Neither before nor after (RFC 7143 §4.2.2.2 allows less than that).
+    for (away, lost) in [(1 << 31, true), ((1 << 31) + 1, false)] {
+        let mut peer = Peer::ready();
+        let key = peer.submit(0, test_unit_ready());
+        let itt = peer.one().itt();
+        peer.stat_sn = peer.stat_sn.wrapping_add(away);
+        let answer = peer.answer(itt, 0);
+        peer.reply(&[answer]);
+        assert_eq!(peer.loss().is_some(), lost);
+        assert_eq!(peer.done(key).is_some(), lost);
+    }
+}
+
+#[test]
 fn a_response_seen_before_is_not_taken_again() {
     let mut peer = Peer::ready();
     let first = peer.submit(0, test_unit_ready());

@@ -373,8 +373,9 @@ fn ffp_16_4_2_a_rejected_snack_ends_the_command_which_is_not_retried() {
 #[test]
 fn ffp_10_2_and_13_2_the_a_bit_is_answered_with_data_ack() {
     let mut peer = plain();
-    let (key, command) = peer.sent_command(read(1536));
-    let itt = command.itt();
+    let key = peer.submit(3, read(1536));
+    let itt = peer.one().itt();
+    peer.exp_cmd_sn = peer.exp_cmd_sn.wrapping_add(1);
     let asking = |pdu: Pdu, ttt: u32| {
         let mut pdu = pdu.byte(1, 0xc0).put(20, ttt);
         pdu.bhs[9] = 3;
@@ -412,6 +413,23 @@ fn an_a_bit_with_the_status_is_acknowledged_by_exp_stat_sn() {
     let nop = peer.one();
     assert_eq!((nop.opcode(), nop.itt()), (NOP_OUT, NONE));
     assert_eq!(nop.exp_stat_sn(), peer.stat_sn);
+}
+
+#[test]
+fn an_a_bit_for_another_logical_unit_is_a_broken_protocol() {
+    let mut peer = plain();
+    let (_, command) = peer.sent_command(read(1024));
+    let data = peer.data_in(command.itt(), 0, 0, &[1; 512]);
+    let data = data.byte(1, 0xc0).byte(9, 3).put(20, 0x77);
+    peer.reply(&[data]);
+    let reason = peer.loss();
+    assert!(
+        matches!(
+            reason,
+            Some(LossReason::Protocol(ProtocolError::WrongLun { .. }))
+        ),
+        "{reason:?}"
+    );
 }
 
 #[test]

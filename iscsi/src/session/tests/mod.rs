@@ -206,6 +206,8 @@ pub(super) struct Peer {
     placing: Option<(crate::wire::DataIn, Option<Loan>)>,
     /// Sent, and not yet looked at.
     stream: Vec<u8>,
+    /// The LUN field of each command, by its tag.
+    luns: std::collections::BTreeMap<u32, [u8; 8]>,
 }
 
 impl Peer {
@@ -236,6 +238,7 @@ impl Peer {
             digests: (false, false),
             placing: None,
             stream: Vec::new(),
+            luns: std::collections::BTreeMap::new(),
         };
         peer.wait(Duration::ZERO);
         peer
@@ -358,11 +361,15 @@ impl Peer {
         if self.digests.1 && length > 0 {
             assert_eq!(bytes[data_end..], crc32c(&bytes[data_at..data_end]));
         }
-        Some(Pdu {
+        let pdu = Pdu {
             bhs: head,
             ahs: bytes[48..header].to_vec(),
             data: bytes[data_at..data_at + length].to_vec(),
-        })
+        };
+        if pdu.opcode() == COMMAND {
+            self.luns.insert(pdu.itt(), pdu.lun());
+        }
+        Some(pdu)
     }
 
     /// The only PDU sent since the last look.
@@ -461,7 +468,10 @@ impl Peer {
 
     pub(super) fn r2t(&self, itt: u32, ttt: u32, sn: u32, offset: u32, bytes: u32) -> Pdu {
         let pdu = Pdu::new(0x31, 0x80).put(16, itt).put(20, ttt);
-        let pdu = pdu.put(36, sn).put(40, offset).put(44, bytes);
+        let mut pdu = pdu.put(36, sn).put(40, offset).put(44, bytes);
+        if let Some(lun) = self.luns.get(&itt) {
+            pdu.bhs[8..16].copy_from_slice(lun);
+        }
         self.windowed(pdu).put(24, self.stat_sn)
     }
 

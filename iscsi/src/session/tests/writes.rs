@@ -275,6 +275,25 @@ fn r2ts_are_held_to_the_buffer_and_the_burst() {
 }
 
 #[test]
+fn an_r2t_of_another_logical_unit_gets_no_data() {
+    for (lun, lost) in [(7, false), (0, true), (8, true)] {
+        let mut peer = Peer::ready();
+        peer.submit(7, write(&pattern(16_384)));
+        let itt = peer.one().itt();
+        let r2t = peer.r2t(itt, 1, 0, 8192, 8192).byte(9, lun);
+        peer.reply(&[r2t]);
+        let reason = peer.loss();
+        let wrong = matches!(
+            reason,
+            Some(LossReason::Protocol(ProtocolError::WrongLun { .. }))
+        );
+        assert_eq!(wrong, lost, "{reason:?}");
+        let data = peer.sent().iter().any(|pdu| pdu.opcode() == DATA_OUT);
+        assert_eq!(data, !lost);
+    }
+}
+
+#[test]
 fn an_r2t_before_the_command_went_out_sends_nothing() {
     let mut peer = peer("Yes", "No", &[]);
     peer.write(&pattern(512));
