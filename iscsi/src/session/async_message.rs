@@ -78,7 +78,7 @@ impl Session {
         let lun = message.lun;
         self.mute_tasks(Some(lun), cid, None);
         self.push_control(cid, Control::Acknowledge { lun });
-        if self.functions.will_end(lun) {
+        if self.functions.will_end(lun) || self.controls.will_end(lun) {
             return;
         }
         for index in self.tasks.indices() {

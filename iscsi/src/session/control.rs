@@ -123,6 +123,22 @@ impl Controls {
         TaskKey::from_itt(itt).index == CONTROL_INDEX && self.last > 0
     }
 
+    /// Whether a reset that ends the tasks of `lun` is sent and not answered.
+    pub(super) fn will_end(&self, lun: Lun) -> bool {
+        self.resets_sent().any(|reset| reset == lun)
+    }
+
+    /// The logical units whose reset is sent and not answered.
+    pub(super) fn resets_sent(&self) -> impl Iterator<Item = Lun> {
+        self.asked.iter().filter_map(|(_, asked, _)| match asked {
+            Asked::Reset {
+                lun,
+                cmd_sn: Some(_),
+            } => Some(*lun),
+            Asked::Reset { cmd_sn: None, .. } | Asked::Abort { .. } => None,
+        })
+    }
+
     pub(super) fn ending_due(&self) -> Option<Instant> {
         self.asked.iter().map(|(_, _, deadline)| *deadline).min()
     }
@@ -182,12 +198,12 @@ impl Session {
             } else if let Control::Snack { snack, task } = control {
                 self.transmit_snack(cid, snack, task, out);
             } else {
-                self.transmit_control(control, exp_stat_sn, out);
+                self.transmit_control(cid, control, exp_stat_sn, out);
             }
         }
     }
 
-    fn transmit_control(&mut self, control: Control, ack: StatSn, out: &mut Transmit) {
+    fn transmit_control(&mut self, cid: Cid, control: Control, ack: StatSn, out: &mut Transmit) {
         match control {
             Control::Reply { lun, ttt, data } => {
                 self.nop_out(lun, Itt::RESERVED, ttt, ack, data, out);
@@ -222,6 +238,7 @@ impl Session {
                 }
                 let request = self.task_request(function, lun, itt, ack);
                 out.push(&request.encode(Lengths::default()), &[], Bytes::new());
+                self.unit_function_sent(Some(lun), cid, here);
             }
             Control::Manage { itt } => self.transmit_function(itt, ack, out),
             // They need their connection.

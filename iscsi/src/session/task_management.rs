@@ -309,29 +309,26 @@ impl Session {
             &[],
             bytes::Bytes::new(),
         );
-        if self.params.task_reporting == TaskReporting::FastAbort {
-            self.mute(scope, cid, here);
-        }
-        if matches!(scope, Scope::Unit(_) | Scope::Session) {
-            let others = self
-                .connections
-                .iter()
-                .filter(|it| it.cid != cid && it.may_send());
-            let others: Vec<Cid> = others.map(|it| it.cid).collect();
-            for other in others {
-                self.push_control(other, Control::Acknowledge { lun: Lun::ZERO });
-            }
+        match scope {
+            Scope::Unit(lun) => self.unit_function_sent(Some(lun), cid, here),
+            Scope::Session => self.unit_function_sent(None, cid, here),
+            Scope::Nothing | Scope::Task(_) => {}
         }
     }
 
-    /// Stops Data-Out for the tasks of a scope on one connection (RFC 7143 §4.2.3.4).
-    fn mute(&mut self, scope: Scope, cid: Cid, before: CmdSn) {
-        let lun = match scope {
-            Scope::Unit(lun) => Some(lun),
-            Scope::Session => None,
-            Scope::Nothing | Scope::Task(_) => return,
-        };
-        self.mute_tasks(lun, cid, Some(before));
+    /// A function that ends the tasks of a logical unit, or all, has been sent on `cid`: with
+    /// FastAbort no more data go there for the tasks before it (RFC 7143 §4.2.3.4), and the
+    /// statuses that the target waits for are acknowledged on the other connections.
+    pub(super) fn unit_function_sent(&mut self, lun: Option<Lun>, cid: Cid, before: CmdSn) {
+        if self.params.task_reporting == TaskReporting::FastAbort {
+            self.mute_tasks(lun, cid, Some(before));
+        }
+        let others = self.connections.iter();
+        let others = others.filter(|it| it.cid != cid && it.may_send());
+        let others: Vec<Cid> = others.map(|it| it.cid).collect();
+        for other in others {
+            self.push_control(other, Control::Acknowledge { lun: Lun::ZERO });
+        }
     }
 
     /// Stops Data-Out on one connection for the tasks of a logical unit, or of all, that were sent
@@ -530,7 +527,8 @@ impl Session {
 
     /// Acknowledges a status at once when a target may be waiting for that.
     pub(super) fn acknowledge_for_functions(&mut self, cid: Cid) {
-        if !self.functions.wants_acknowledgements() {
+        if !self.functions.wants_acknowledgements() && self.controls.resets_sent().next().is_none()
+        {
             return;
         }
         if let Some(connection) = self.connections.get_mut(cid).filter(|it| it.may_send())

@@ -150,6 +150,33 @@ fn the_ladder_goes_up_step_by_step_and_ends_with_the_session() {
 }
 
 #[test]
+fn a_reset_of_our_own_stops_data_with_fast_abort_only() {
+    for reporting in ["FastAbort", "ResponseFence"] {
+        let mut config = quiet();
+        let offer = "FastAbort,ResponseFence,RFC3720";
+        config.offer.set("TaskReporting", offer).unwrap();
+        let mut answers = keys(&[]);
+        answers.push(("TaskReporting", reporting.to_owned()));
+        let mut peer = Peer::up(config, answers);
+        let key = peer.submit(7, short(write(&pattern(16_384)), 2));
+        let itt = peer.one().itt();
+        seconds(&mut peer, 2);
+        assert_eq!(peer.one().bhs[1], ABORT_TASK);
+        seconds(&mut peer, 10);
+        let reset = peer.one();
+        assert_eq!(reset.bhs[1], LU_RESET);
+        let r2t = peer.r2t(itt, 3, 0, 8192, 8192);
+        peer.reply(&[r2t]);
+        let data = peer.sent().iter().any(|pdu| pdu.opcode() == DATA_OUT);
+        assert_eq!(data, reporting == "ResponseFence", "{reporting}");
+        let answer = peer.task_answer(reset.itt(), COMPLETE);
+        peer.reply(&[answer]);
+        assert_eq!(peer.failed(key).1, Certainty::Answered);
+        peer.assert_up();
+    }
+}
+
+#[test]
 fn a_late_answer_to_an_abort_does_not_kill_the_session() {
     let mut peer = Peer::up(quiet(), keys(&[]));
     let key = peer.submit(0, short(test_unit_ready(), 2));

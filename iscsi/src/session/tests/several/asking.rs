@@ -17,6 +17,7 @@ fn ended(peer: &mut Several, key: ManagementKey) -> usize {
 /// Two connections, each with a write that waits for R2Ts.
 fn writing(reporting: &str) -> (Several, Vec<(u16, TaskKey, u32)>) {
     let mut config = several_config(0, 2);
+    config.keepalive.interval = Duration::from_secs(10_000);
     config
         .offer
         .set("TaskReporting", "FastAbort,ResponseFence,RFC3720")
@@ -90,6 +91,40 @@ fn fast_abort_stops_data_on_the_issuing_connection_and_elsewhere_when_told() {
         assert_eq!(peer.failed(*key), aborted);
     }
     assert_eq!(ended(&mut peer, asked), 2);
+}
+
+#[test]
+fn a_reset_of_our_own_is_acknowledged_and_ends_the_tasks_everywhere() {
+    let (mut peer, tasks) = writing("FastAbort");
+    // Both run out of time, their aborts are left unanswered, and one reset serves both.
+    peer.wait(Duration::from_secs(30));
+    assert_eq!(
+        (peer.one(1).bhs[1], peer.one(2).bhs[1]),
+        (0x81, 0x81),
+        "ABORT TASK"
+    );
+    peer.wait(Duration::from_secs(10));
+    let request = peer.one(1);
+    assert_eq!(request.bhs[1], 0x85, "LOGICAL UNIT RESET");
+    let acknowledge = peer.one(2);
+    assert_eq!((acknowledge.bhs[0], acknowledge.itt()), (0x40, NONE));
+    for (cid, _, itt) in &tasks {
+        peer.r2t(*cid, *itt, 0, 8192, 8192);
+    }
+    peer.silent(1);
+    assert_eq!(peer.one(2).opcode(), DATA_OUT);
+    // Told so, the other connection waits for the response as well.
+    let message = Pdu::new(0x32, 0x80).put(16, NONE).byte(36, 5);
+    let message = peer.status(2, message);
+    peer.reply(2, &[message]);
+    assert_eq!(peer.one(2).opcode(), NOP_OUT);
+    for (_, key, _) in &tasks {
+        assert!(peer.is_pending(*key), "the response ends it");
+    }
+    peer.task_answer(1, request.itt(), 0);
+    for (_, key, _) in &tasks {
+        assert_eq!(peer.failed(*key).1, Certainty::Answered);
+    }
 }
 
 #[test]
