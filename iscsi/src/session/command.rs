@@ -72,6 +72,7 @@ impl Session {
             fate: None,
             read: ReadProgress::default(),
             write: WriteProgress::default(),
+            opening: Opening::default(),
             recovery: None,
             ending: Ending::No,
             muted: false,
@@ -198,7 +199,8 @@ impl Session {
             else {
                 continue;
             };
-            let opening = task.opening(&self.params, &connection.params);
+            let opening = task.new_opening(&self.params, &connection.params);
+            task.opening = opening;
             task.cmd_sn = self.window.take();
             task.allegiance = cid;
             task.stage = Stage::Sent;
@@ -212,6 +214,7 @@ impl Session {
             self.in_flight += 1;
             connection.take_on(task.expected_bytes);
             connection.commands += 1;
+            connection.owes_command = false;
             self.stats.written_bytes += u64::from(opening.immediate);
             self.stats.commands += 1;
         }
@@ -325,19 +328,12 @@ impl Task {
     }
 
     /// How its command begins, with the parameters in force.
-    pub(super) fn opening(
-        &self,
-        session: &SessionParams,
-        connection: &ConnectionParams,
-    ) -> Opening {
+    fn new_opening(&self, session: &SessionParams, connection: &ConnectionParams) -> Opening {
         match &self.data {
             DataPhase::Write(_) | DataPhase::Bidirectional(_) => {
                 Opening::new(self.expected_bytes, session, connection)
             }
-            DataPhase::None | DataPhase::Read(_) => Opening {
-                immediate: 0,
-                unsolicited_end: 0,
-            },
+            DataPhase::None | DataPhase::Read(_) => Opening::default(),
         }
     }
 

@@ -119,6 +119,8 @@ pub(super) struct Connection {
     pub(super) open: bool,
     /// Its socket takes nothing at present.
     pub(super) blocked: bool,
+    /// A command was sent again on it, and no new one since (RFC 7143 §10.4).
+    pub(super) owes_command: bool,
     pub(super) lost: Option<Lost>,
     /// Attempts to open it that failed in a row.
     pub(super) attempts: u32,
@@ -148,6 +150,7 @@ impl Connection {
             work: Work::Nothing,
             open: false,
             blocked: false,
+            owes_command: false,
             lost: None,
             attempts: 0,
             fallback: None,
@@ -259,6 +262,7 @@ impl Connection {
             outstanding_bytes: self.outstanding_bytes,
             in_flight: self.in_flight,
             blocked: self.blocked,
+            owes_command: self.owes_command,
         }
     }
 
@@ -304,6 +308,7 @@ impl Connection {
         self.ping = None;
         self.recovery.clear();
         self.blocked = false;
+        self.owes_command = false;
     }
 
     /// Nothing is queued or outstanding any more.

@@ -1,5 +1,6 @@
 //! PDUs that are not commands: pings, task management, logout. All are immediate, so a closed
-//! command window does not stop them (RFC 7143 §4.2.2.1).
+//! command window does not stop them (RFC 7143 §4.2.2.1), but for one that makes up for a CmdSN
+//! used before.
 
 use std::time::Instant;
 
@@ -23,6 +24,9 @@ pub(super) enum Control {
     Reply { lun: Lun, ttt: Ttt, data: Bytes },
     /// NOP-Out that wants an answer.
     Ping { itt: Itt },
+    /// NOP-Out that is not immediate, with the CmdSN of a request that was rejected
+    /// (RFC 7143 §7.3).
+    Plug { itt: Itt, cmd_sn: CmdSn },
     /// NOP-Out that acknowledges StatSN and wants no answer.
     Acknowledge { lun: Lun },
     /// ABORT TASK.
@@ -212,6 +216,17 @@ impl Session {
                 self.stats.pings += 1;
                 self.nop_out(Lun::ZERO, itt, Ttt::RESERVED, ack, Bytes::new(), out);
             }
+            Control::Plug { itt, cmd_sn } => {
+                let pdu = NopOut {
+                    immediate: false,
+                    lun: Lun::ZERO,
+                    itt,
+                    ttt: Ttt::RESERVED,
+                    cmd_sn,
+                    exp_stat_sn: ack,
+                };
+                out.push(&pdu.encode(Lengths::default()), &[], Bytes::new());
+            }
             Control::Acknowledge { lun } => {
                 self.nop_out(lun, Itt::RESERVED, Ttt::RESERVED, ack, Bytes::new(), out);
             }
@@ -227,19 +242,7 @@ impl Session {
                 };
                 out.push(&request.encode(Lengths::default()), &[], Bytes::new());
             }
-            Control::Reset { itt, lun } => {
-                self.stats.lu_resets += 1;
-                let function = TaskFunction::LogicalUnitReset;
-                let here = self.window.peek();
-                for (tag, asked, _) in &mut self.controls.asked {
-                    if let (true, Asked::Reset { cmd_sn, .. }) = (*tag == itt, asked) {
-                        *cmd_sn = Some(here);
-                    }
-                }
-                let request = self.task_request(function, lun, itt, ack);
-                out.push(&request.encode(Lengths::default()), &[], Bytes::new());
-                self.unit_function_sent(Some(lun), cid, here);
-            }
+            Control::Reset { itt, lun } => self.transmit_reset(cid, itt, lun, ack, out),
             Control::Manage { itt } => self.transmit_function(itt, ack, out),
             // They need their connection.
             Control::Retry { .. } | Control::Snack { .. } => {}
@@ -273,6 +276,20 @@ impl Session {
                 out.push(&pdu.encode(Lengths::default()), &[], Bytes::new());
             }
         }
+    }
+
+    /// LOGICAL UNIT RESET: the tasks before it are affected.
+    fn transmit_reset(&mut self, cid: Cid, itt: Itt, lun: Lun, ack: StatSn, out: &mut Transmit) {
+        self.stats.lu_resets += 1;
+        let here = self.window.peek();
+        for (tag, asked, _) in &mut self.controls.asked {
+            if let (true, Asked::Reset { cmd_sn, .. }) = (*tag == itt, asked) {
+                *cmd_sn = Some(here);
+            }
+        }
+        let request = self.task_request(TaskFunction::LogicalUnitReset, lun, itt, ack);
+        out.push(&request.encode(Lengths::default()), &[], Bytes::new());
+        self.unit_function_sent(Some(lun), cid, here);
     }
 
     fn nop_out(

@@ -23,12 +23,21 @@ pub(super) struct ReadProgress {
     /// Nothing has come since the task was reassigned: the target may begin where it was asked
     /// to, or from the start (RFC 7143 §7.2.2).
     resumed: bool,
+    /// The ExpDataSN of the reassignment, when the target sends all data again nevertheless: what
+    /// is below may not be asked for (RFC 7143 §7.2.2).
+    not_below: u32,
 }
 
 impl ReadProgress {
     /// The task goes on, on another connection.
     pub(super) fn resume(&mut self) {
         self.resumed = true;
+        self.not_below = 0;
+    }
+
+    /// Whether a SNACK may ask for Data-In from this number on.
+    pub(super) fn may_ask_from(&self, sn: u32) -> bool {
+        sn >= self.not_below
     }
 
     /// The task begins anew.
@@ -58,6 +67,18 @@ impl ReadProgress {
 }
 
 impl Task {
+    fn check_data_in(&self, header: &DataIn, level: u8) -> Result<(), ProtocolError> {
+        if self.lent {
+            // Two payloads at once cannot happen on one connection: the first is finished first.
+            return Err(ProtocolError::UnexpectedDataIn);
+        }
+        if header.acknowledge && level > 0 {
+            // Without a Target Transfer Tag the field means nothing (RFC 7143 §11.7.4).
+            self.check_lun(header.lun)?;
+        }
+        Ok(())
+    }
+
     /// A Data-In has used up its number.
     fn data_sn_taken(&mut self, sn: DataSn) {
         self.read.next_data_sn = sn.next();
@@ -90,17 +111,12 @@ impl Session {
         else {
             return self.late_answer(key).map(|()| Placement::Discard);
         };
-        if task.lent {
-            // Two payloads at once cannot happen on one connection: the first is finished first.
-            return Err(ProtocolError::UnexpectedDataIn);
-        }
-        if header.acknowledge && level > 0 {
-            // Without a Target Transfer Tag the field means nothing (RFC 7143 §11.7.4).
-            task.check_lun(header.lun)?;
-        }
+        task.check_data_in(header, level)?;
         let sn = header.data_sn;
         if std::mem::take(&mut task.read.resumed) && sn == DataSn(0) {
+            let acknowledged = task.exp_data_sn();
             task.read.restart();
+            task.read.not_below = acknowledged.0;
             task.recovery = None;
         }
         let arrival = if sn == task.read.next_data_sn {

@@ -16,7 +16,7 @@ use scsi::{Cdb, Certainty, DataPhase, Incarnation, Lun, Outcome, TaskAttribute};
 use super::error::ProtocolError;
 use super::read::ReadProgress;
 use super::recovery::TaskRecovery;
-use super::write::WriteProgress;
+use super::write::{Opening, WriteProgress};
 use crate::name::Cid;
 use crate::serial::CmdSn;
 use crate::wire::Itt;
@@ -98,6 +98,8 @@ pub(super) struct Task {
     pub(super) fate: Option<Certainty>,
     pub(super) read: ReadProgress,
     pub(super) write: WriteProgress,
+    /// How its command began; it begins so again when it is sent again.
+    pub(super) opening: Opening,
     /// Made when something of it gets lost (ErrorRecoveryLevel 1).
     pub(super) recovery: Option<Box<TaskRecovery>>,
     pub(super) ending: Ending,

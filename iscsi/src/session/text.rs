@@ -15,10 +15,12 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use scsi::NexusState;
 
+use super::control::Control;
 use super::error::ProtocolError;
 use super::event::{Action, Event};
 use super::{Session, later};
 use crate::name::{Cid, IscsiName};
+use crate::serial::CmdSn;
 use crate::text::codec::NEGOTIATION_BYTES_MAX;
 use crate::text::exchange::{Heard, TextExchange, TextFault};
 use crate::text::renegotiate::Renegotiation;
@@ -121,6 +123,8 @@ pub(super) struct Running {
     key: Option<TextKey>,
     itt: Itt,
     immediate: bool,
+    /// The number that the last request has used up.
+    cmd_sn: Option<CmdSn>,
     exchange: TextExchange,
     negotiation: Renegotiation,
     /// SendTargets: the names and addresses heard.
@@ -293,6 +297,7 @@ impl Session {
         };
         connection.text = TextSlot::Running(Box::new(Running {
             immediate: recovers || key.is_none(),
+            cmd_sn: None,
             key,
             itt,
             exchange: TextExchange::new(&opening, segment_bytes, text_bytes, rounds),
@@ -332,6 +337,11 @@ impl Session {
         let Some(part) = running.exchange.poll_request() else {
             return;
         };
+        let cmd_sn = if running.immediate {
+            self.window.peek()
+        } else {
+            *running.cmd_sn.insert(self.window.take())
+        };
         let pdu = TextRequest {
             immediate: running.immediate,
             final_: part.final_,
@@ -339,11 +349,7 @@ impl Session {
             lun: part.lun,
             itt: running.itt,
             ttt: part.ttt,
-            cmd_sn: if running.immediate {
-                self.window.peek()
-            } else {
-                self.window.take()
-            },
+            cmd_sn,
             exp_stat_sn: connection.exp_stat_sn,
         };
         let data_bytes = u32::try_from(part.data.len()).unwrap_or(u32::MAX);
@@ -501,6 +507,13 @@ impl Session {
             return;
         }
         if let TextSlot::Running(running) = std::mem::take(&mut connection.text) {
+            let used_up = running.cmd_sn;
+            if let Some(cmd_sn) = used_up.filter(|it| !self.window.has_acknowledged(*it)) {
+                // No later command is executed before one with this number (RFC 7143 §7.3). If
+                // the target has taken it all the same, it ignores this one.
+                let itt = self.controls.tag();
+                self.push_control(cid, Control::Plug { itt, cmd_sn });
+            }
             let (reason, name) = (reject.reason, reject.reason_name());
             let error = match running.failed {
                 Some(error) => error.into(),

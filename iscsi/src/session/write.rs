@@ -54,7 +54,7 @@ pub(super) struct WriteProgress {
 }
 
 /// How a write begins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Opening {
     /// Bytes in the command PDU itself.
     pub(super) immediate: u32,
@@ -80,6 +80,21 @@ impl Opening {
         Self {
             immediate,
             unsolicited_end,
+        }
+    }
+
+    /// The same once more: a command that is sent again has the flags it had (RFC 7143 §7.2.1),
+    /// whatever has been set since. Only what the connection takes in one PDU may differ.
+    pub(super) fn again(self, connection: &ConnectionParams) -> Self {
+        let immediate = self.immediate.min(connection.max_send_bytes);
+        let more_follows = self.unsolicited_end > self.immediate;
+        Self {
+            immediate,
+            unsolicited_end: if more_follows {
+                self.unsolicited_end
+            } else {
+                immediate
+            },
         }
     }
 }

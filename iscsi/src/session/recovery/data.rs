@@ -187,6 +187,9 @@ impl Session {
             return;
         };
         let (cid, reads) = (task.allegiance, task.reads());
+        if reads && !task.read.may_ask_from(run.from) {
+            return self.give_up_task(now, key);
+        }
         let Some(recovery) = task.recovery.as_deref_mut() else {
             return;
         };

@@ -18,9 +18,8 @@
 //! With the command go its immediate and unsolicited data, from the beginning: what was sent before
 //! belonged to no task of the target's (RFC 7143 §7.8).
 //!
-//! That no retried command can show up again in a later turn of the numbers (RFC 7143 §10.4) needs
-//! no extra command here: CmdSN comes round only after 2³¹ further commands on the session, of
-//! which every connection in use carries and has acknowledged some.
+//! That no retried command can show up again in a later turn of the numbers (RFC 7143 §4.2.2.1,
+//! §10.4) is the scheduler's doing: the next new command of the session goes to the same connection.
 
 use std::time::Instant;
 
@@ -99,7 +98,7 @@ impl Session {
         if !sent || self.window.has_acknowledged(task.cmd_sn) || !task.is_untouched() {
             return;
         }
-        let opening = task.opening(&self.params, &connection.params);
+        let opening = task.opening.again(&connection.params);
         task.push_command(key, opening, exp_stat_sn, out);
         task.write.restart();
         task.write.open(opening);
@@ -117,6 +116,7 @@ impl Session {
             connection.sending.insert(at, key);
         }
         connection.commands += 1;
+        connection.owes_command = true;
         // What a NOP-Out sent before brings back says nothing about this one.
         connection.recovery.probe = None;
         self.stats.written_bytes += u64::from(opening.immediate);

@@ -883,6 +883,27 @@ fn a_retried_write_starts_its_unsolicited_data_again() {
 }
 
 #[test]
+fn a_command_is_sent_again_with_its_flags_whatever_was_set_since() {
+    let mut peer = level_1(&[("InitialR2T", "No"), ("FirstBurstLength", "16384")]);
+    peer.write(&pattern(16384));
+    let first = peer.sent();
+    assert!(!first[0].is_final() && !first[0].data.is_empty());
+    for (key, value) in [("InitialR2T", "Yes"), ("ImmediateData", "No")] {
+        let now = peer.now;
+        let applied = peer.session.set(now, key, value);
+        assert_eq!(applied, Ok(Applied::AtOnce), "{key}");
+    }
+    let nop = peer.probed();
+    let answer = peer.nop_answer(&nop);
+    peer.reply(&[answer]);
+    let again = peer.sent();
+    assert_eq!(again.len(), first.len());
+    for (again, first) in again.iter().zip(&first) {
+        assert_same_request(again, first);
+    }
+}
+
+#[test]
 fn a_command_that_never_arrives_ends_the_connection() {
     let mut peer = plain();
     let key = peer.submit(0, test_unit_ready());

@@ -268,6 +268,40 @@ fn a_reject_ends_the_negotiation_and_nothing_else() {
 }
 
 #[test]
+fn the_number_of_a_rejected_text_request_is_made_up_for() {
+    for taken in [false, true] {
+        let mut peer = ready();
+        declare(&mut peer, "65536");
+        let request = peer.one();
+        let key = peer.submit(0, test_unit_ready());
+        let command = peer.one();
+        if taken {
+            // The target has counted it, although it did not have to (RFC 7143 §7.3).
+            peer.exp_cmd_sn = command.cmd_sn();
+        }
+        let reject = Pdu::new(0x3f, 0x80).byte(2, 4).put(16, NONE);
+        let reject = peer.status(reject.with(&request.bhs));
+        peer.reply(&[reject]);
+        if taken {
+            peer.silent();
+        } else {
+            let nop = peer.one();
+            assert_eq!((nop.bhs[0], nop.data.len()), (NOP_OUT, 0));
+            assert_eq!(nop.cmd_sn(), request.cmd_sn());
+            assert_ne!(nop.itt(), NONE, "it is a request");
+            assert_eq!(nop.word(20), NONE);
+            let answer = Pdu::new(0x20, 0x80).put(16, nop.itt()).put(20, NONE);
+            let answer = peer.status(answer);
+            peer.reply(&[answer]);
+        }
+        let answer = peer.answer(command.itt(), 0);
+        peer.reply(&[answer]);
+        peer.good(key);
+        peer.assert_up();
+    }
+}
+
+#[test]
 fn a_proposal_in_the_last_response_is_a_protocol_error() {
     let mut peer = ready();
     declare(&mut peer, "65536");

@@ -344,7 +344,8 @@ impl Several {
     fn receive(&mut self, cid: u16, mut bytes: &[u8]) {
         loop {
             self.act();
-            if !self.session.is_open(Cid(cid)) {
+            let gone = self.lines.iter().all(|line| line.cid != Cid(cid));
+            if gone || !self.session.is_open(Cid(cid)) {
                 return;
             }
             if self.take(cid) {

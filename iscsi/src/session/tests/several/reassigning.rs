@@ -96,6 +96,33 @@ fn a_target_may_send_all_data_again() {
 }
 
 #[test]
+fn what_the_reassignment_acknowledged_is_not_asked_for_by_snack() {
+    // ExpDataSN 2; the target sends everything again, and one Data-In gets lost.
+    for (skipped, asks) in [(1, false), (2, true)] {
+        let (mut peer, key, command) = with(read(8192));
+        let itt = command.itt();
+        let part = |peer: &Several, sn: u32| peer.data_in(itt, sn, sn * 2048, &[1; 2048]);
+        let (first, second) = (part(&peer, 0), part(&peer, 1));
+        peer.reply(1, &[first, second]);
+        lose(&mut peer, true);
+        let request = reassign(&mut peer, &command);
+        assert_eq!(request.word(36), 2, "ExpDataSN");
+        peer.task_answer(2, request.itt(), 0);
+        for sn in (0..=skipped + 1).filter(|sn| *sn != skipped) {
+            let pdu = part(&peer, sn);
+            peer.reply(2, &[pdu]);
+        }
+        if asks {
+            let snack = peer.one(2);
+            assert_eq!((snack.opcode(), snack.word(40)), (0x10, 2), "BegRun");
+        } else {
+            assert_eq!(peer.closed.last(), Some(&(Cid(2), true)), "recovered anew");
+        }
+        assert!(peer.is_pending(key));
+    }
+}
+
+#[test]
 fn a_lost_status_is_sent_again() {
     let (mut peer, key, command) = with(read(4096));
     let data = peer.data_in(command.itt(), 0, 0, &pattern(4096));

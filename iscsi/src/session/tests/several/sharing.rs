@@ -87,6 +87,37 @@ fn commands_go_where_the_least_is_outstanding() {
 }
 
 #[test]
+fn a_command_sent_again_is_followed_by_a_new_one_on_its_connection() {
+    let mut peer = Several::up(1, 2);
+    peer.session.handle_blocked(Cid(1), true);
+    let key = peer.submit(test_unit_ready());
+    let command = peer.one(2);
+    peer.session.handle_blocked(Cid(1), false);
+    // The target never got it, as the answer to a NOP-Out shows.
+    let mut again = Vec::new();
+    while again.is_empty() {
+        peer.wait(Duration::from_secs(1));
+        for nop in peer.sent(2) {
+            let answer = Pdu::new(0x20, 0x80).put(16, nop.itt()).put(20, NONE);
+            let answer = peer.status(2, answer);
+            peer.reply(2, &[answer]);
+        }
+        again = peer.sent(2);
+        peer.sent(1);
+    }
+    assert_eq!(again[0].cmd_sn(), command.cmd_sn());
+    peer.exp_cmd_sn = command.cmd_sn().wrapping_add(1);
+    peer.answer(2, command.itt());
+    peer.good(key);
+    // Both are idle; by the load alone the first one would get it.
+    peer.submit(test_unit_ready());
+    peer.silent(1);
+    assert_eq!(peer.one(2).cmd_sn(), command.cmd_sn().wrapping_add(1));
+    peer.submit(test_unit_ready());
+    assert_eq!(peer.sent(1).len(), 1);
+}
+
+#[test]
 fn a_connection_whose_socket_is_full_gets_no_commands() {
     let mut peer = Several::up(0, 2);
     peer.session.handle_blocked(Cid(1), true);
