@@ -173,6 +173,14 @@ impl Session {
     ) -> Placement {
         let connected = self.is_connected();
         let connection = self.connections.get_mut(cid);
+        let joining = connection.as_ref();
+        if joining.is_some_and(|it| matches!(it.work, Work::LoggingIn { .. }))
+            || matches!(self.phase, Phase::LoggingIn { .. })
+        {
+            // What does not belong into a login ends it (RFC 7143 §4.2.4).
+            self.handle_pdu(now, cid, &Response::DataIn(*pdu), &[]);
+            return Placement::Discard;
+        }
         let Some(connection) = connection.filter(|it| connected && it.is_up()) else {
             return Placement::Discard;
         };

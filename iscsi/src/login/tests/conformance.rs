@@ -95,7 +95,8 @@ fn login_2_3_handle_of_the_session_for_a_second_connection() {
     let mut script = Scripted::new(join());
     let (request, pairs) = script.request();
     assert_eq!(request.tsih, Tsih(0x99));
-    assert!(!pairs.iter().any(|(key, _)| key == "SessionType"));
+    let keys: Vec<&str> = pairs.iter().map(|(key, _)| key.as_str()).collect();
+    assert_eq!(keys, ["InitiatorName", "TargetName", "AuthMethod"]);
     let response = script.response(&request);
     script.answer(&response, &[("AuthMethod", "None")]).unwrap();
     let (request, pairs) = script.request();
@@ -424,6 +425,18 @@ fn login_7_6_unknown_key() {
 }
 
 #[test]
+fn the_node_architecture_is_taken_without_an_answer() {
+    let mut script = Scripted::new(config());
+    script.skip_security();
+    let pair = ("X#NodeArchitecture", "ExampleOS/v1234,Firmware/2.0.0.5");
+    script.delay(&[pair]).unwrap();
+    let (request, pairs) = script.request();
+    assert_eq!(pairs, []);
+    let response = script.response(&request);
+    done(script.answer(&response, &[]));
+}
+
+#[test]
 fn login_7_6_unknown_key_in_the_final_response_is_let_pass() {
     settle(config(), &[("X-com.example", "1")]).unwrap();
 }
@@ -603,7 +616,11 @@ fn login_12_1_markers_are_rejected() {
 fn login_21_1_session_type() {
     let mut script = Scripted::new(LoginConfig {
         session: SessionKind::Discovery,
-        ..offering(&[("ErrorRecoveryLevel", "2")])
+        ..offering(&[
+            ("ErrorRecoveryLevel", "2"),
+            ("iSCSIProtocolLevel", "2"),
+            ("TaskReporting", "ResponseFence,RFC3720"),
+        ])
     });
     let (request, pairs) = script.request();
     assert!(pairs.contains(&("SessionType".into(), "Discovery".into())));

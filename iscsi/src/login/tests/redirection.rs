@@ -35,6 +35,23 @@ fn login_23_1_both_kinds_of_redirection() {
 }
 
 #[test]
+fn a_redirection_counts_after_the_security_stage_too() {
+    let mut script = Scripted::new(config());
+    script.skip_security();
+    let (request, _) = script.request();
+    let mut response = script.response(&request);
+    (response.status_class, response.status_detail) = (1, 1);
+    let error = script.answer(&response, &[("TargetAddress", "127.0.0.2")]);
+    assert!(matches!(
+        error,
+        Err(LoginError::Redirected {
+            permanent: false,
+            ..
+        })
+    ));
+}
+
+#[test]
 fn login_23_1_redirections_to_nowhere() {
     let error = broken(Err(refuse(1, 1, &[])));
     assert_eq!(error, ProtocolError::RedirectWithoutAddress);

@@ -224,6 +224,12 @@ fn sense_data_come_with_the_status() {
     let answer = peer.answered(key);
     assert_eq!(*answer.sense, sense[2..]);
     assert!(answer.sense_data().is_some());
+    // They may come with any status (RFC 7144 §5.2.2).
+    let key = peer.submit(0, test_unit_ready());
+    let itt = peer.one().itt();
+    let answer = peer.answer(itt, 8).with(&sense);
+    peer.reply(&[answer]);
+    assert_eq!(*peer.answered(key).sense, sense[2..]);
 }
 
 #[test]

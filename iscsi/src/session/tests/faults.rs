@@ -61,9 +61,7 @@ fn anything_but_a_login_response_in_the_login_ends_the_attempt() {
         peer.reply(&[pdu]);
         peer.act();
         let phase = peer.session.snapshot().phase;
-        assert!(
-            phase == "waiting to reconnect" || opcode == 0x25,
-            "{opcode:#x}: {phase}"
-        );
+        assert_eq!(phase, "waiting to reconnect", "{opcode:#x}");
+        assert_eq!(peer.closed, [true], "{opcode:#x}");
     }
 }

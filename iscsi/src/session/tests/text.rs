@@ -249,22 +249,22 @@ fn ffp_18_5_a_key_that_comes_twice_resets_the_negotiation() {
 
 #[test]
 fn a_reject_ends_the_negotiation_and_nothing_else() {
-    let mut peer = ready();
-    let key = declare(&mut peer, "65536");
-    let request = peer.one();
-    let reject = Pdu::new(0x3f, 0x80)
-        .byte(2, 5)
-        .put(16, NONE)
-        .with(&request.bhs);
-    let reject = peer.status(reject);
-    peer.reply(&[reject]);
-    let failed = outcome(&mut peer, key).unwrap().unwrap_err();
-    assert!(
-        matches!(failed, TextExchangeError::Rejected { reason: 5, .. }),
-        "{failed}"
-    );
-    assert_eq!(peer.session.snapshot().connection.max_recv_bytes, 262_144);
-    peer.assert_up();
+    // The last one was Negotiation Reset in RFC 3720: a failure like others (§11.17.1, §7.12).
+    for code in [0x05, 0x0a, 0x0b] {
+        let mut peer = ready();
+        let key = declare(&mut peer, "65536");
+        let request = peer.one();
+        let reject = Pdu::new(0x3f, 0x80).byte(2, code).put(16, NONE);
+        let reject = peer.status(reject.with(&request.bhs));
+        peer.reply(&[reject]);
+        let failed = outcome(&mut peer, key).unwrap().unwrap_err();
+        assert!(
+            matches!(failed, TextExchangeError::Rejected { reason, .. } if reason == code),
+            "{failed}"
+        );
+        assert_eq!(peer.session.snapshot().connection.max_recv_bytes, 262_144);
+        peer.assert_up();
+    }
 }
 
 #[test]

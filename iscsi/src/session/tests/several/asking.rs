@@ -22,8 +22,10 @@ fn writing(reporting: &str) -> (Several, Vec<(u16, TaskKey, u32)>) {
         .offer
         .set("TaskReporting", "FastAbort,ResponseFence,RFC3720")
         .unwrap();
+    config.offer.set("iSCSIProtocolLevel", "2").unwrap();
     let mut answers = keys(&[("MaxConnections", "2")]);
     answers.push(("TaskReporting", reporting.to_owned()));
+    answers.push(("iSCSIProtocolLevel", "2".to_owned()));
     let mut peer = Several::with(config, answers);
     let mut tasks = Vec::new();
     for _ in 0..2 {
@@ -131,6 +133,9 @@ fn a_reset_of_our_own_is_acknowledged_and_ends_the_tasks_everywhere() {
 fn a_function_names_a_task_on_the_connection_of_the_task() {
     let (mut peer, tasks) = writing("RFC3720");
     for (cid, key, itt) in tasks {
+        manage(&mut peer, ManagementFunction::QueryTask(key));
+        let request = peer.one(cid);
+        assert_eq!((request.bhs[1], request.word(20)), (0x89, itt));
         manage(&mut peer, ManagementFunction::AbortTask(key));
         let request = peer.one(cid);
         assert_eq!((request.bhs[1], request.word(20)), (0x81, itt));
