@@ -91,8 +91,32 @@ impl Task {
         gap.map_or_else(|| self.read.next_data_sn(), DataSn)
     }
 
-    /// The task goes on, on another connection (`acknowledged`), or begins anew there.
-    pub(super) fn change_connection(&mut self, acknowledged: bool) {
+    /// Throws away what came behind the first Data-In that is missing: it is not acknowledged, and
+    /// the target sends it again, perhaps cut anew (RFC 7143 §11.5.6). Only where data come in
+    /// order can be told which bytes these are, and a bidirectional command shares its numbers with
+    /// R2Ts; elsewhere what comes again under a number that has come is dropped instead.
+    fn discard_unacknowledged(&mut self, in_order: bool) {
+        if !in_order || self.is_bidirectional() {
+            return;
+        }
+        let Some(recovery) = self.recovery.as_deref_mut() else {
+            return;
+        };
+        let Some(first) = recovery.gaps.first() else {
+            return;
+        };
+        recovery.gaps.clear();
+        let leading = self.read.leading();
+        self.read.forget(leading, u32::MAX);
+        self.read.set_next_data_sn(DataSn(first));
+    }
+
+    /// The task goes on, on another connection (`acknowledged`), or begins anew there. `in_order`:
+    /// its data come in the order of their offsets.
+    pub(super) fn change_connection(&mut self, acknowledged: bool, in_order: bool) {
+        if self.reads() {
+            self.discard_unacknowledged(in_order);
+        }
         let by_offset = self.recovery.as_ref().is_some_and(|it| it.by_offset());
         if !acknowledged || by_offset {
             // A SNACK Tag ends with its connection (RFC 7143 §7.2.2), and data that are known by

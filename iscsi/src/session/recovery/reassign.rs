@@ -202,6 +202,7 @@ impl Session {
     /// end, by an ABORT TASK there, which moves it as well (RFC 7143 §11.5.1).
     fn send_to(&mut self, now: Instant, key: TaskKey, cid: Cid) -> Option<Sent> {
         let itt = self.controls.tag();
+        let in_order = self.params.data_pdu_in_order && self.params.data_sequence_in_order;
         let task = self.tasks.get_mut(key)?;
         if task.stage != Stage::Sent {
             return None;
@@ -209,7 +210,7 @@ impl Session {
         let acknowledged = self.window.has_acknowledged(task.cmd_sn);
         task.allegiance = cid;
         task.fate = Some(Certainty::SentNoAnswer);
-        task.change_connection(acknowledged);
+        task.change_connection(acknowledged, in_order);
         let (ending, bytes) = (task.ending, task.expected_bytes);
         self.connections.get_mut(cid)?.take_on(bytes);
         let deadline = later(now, self.config.timeouts.abort_task);

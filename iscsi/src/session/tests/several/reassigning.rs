@@ -78,6 +78,29 @@ fn a_payload_that_did_not_come_whole_is_asked_for_again() {
 }
 
 #[test]
+fn what_came_behind_a_gap_is_thrown_away() {
+    let (mut peer, key, command) = with(read(8192));
+    let data = pattern(8192);
+    let first = peer.data_in(command.itt(), 0, 0, &data[..2048]);
+    // The second is lost.
+    let third = peer.data_in(command.itt(), 2, 4096, &[0xee; 2048]);
+    peer.reply(1, &[first, third]);
+    assert_eq!(peer.one(1).opcode(), 0x10, "asked for");
+    lose(&mut peer, true);
+    let request = reassign(&mut peer, &command);
+    assert_eq!(request.word(36), 1, "ExpDataSN");
+    peer.task_answer(2, request.itt(), 0);
+    // The rest comes in other pieces than before.
+    let second = peer.data_in(command.itt(), 1, 2048, &data[2048..5000]);
+    let rest = peer
+        .data_in(command.itt(), 2, 5000, &data[5000..])
+        .byte(1, 0x81);
+    let rest = peer.status(2, rest);
+    peer.reply(2, &[second, rest]);
+    assert_eq!(contents(peer.good(key)), data);
+}
+
+#[test]
 fn a_target_may_send_all_data_again() {
     let (mut peer, key, command) = with(read(8192));
     let data = pattern(8192);
