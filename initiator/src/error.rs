@@ -97,6 +97,47 @@ pub enum Error {
         /// Why.
         source: Box<AssembleError>,
     },
+    /// A target was named twice among those that present one unit.
+    #[error("{target} was named twice, with LUN {first} and LUN {second}")]
+    TargetTwice {
+        /// Which target.
+        target: IscsiName,
+        /// With which LUN first.
+        first: Lun,
+        /// With which LUN again.
+        second: Lun,
+    },
+    /// Several targets show equal units that nothing tells from different ones: they have no
+    /// unique identifier. Within one target a serial number does; across targets it does not.
+    #[error(
+        "{identity} has no unique identifier, so {} may present different units", List(.targets)
+    )]
+    WeakIdentity {
+        /// Which targets.
+        targets: Vec<IscsiName>,
+        /// What the unit calls itself.
+        identity: String,
+    },
+    /// Ports of different targets have one relative target port identifier: the targets do not
+    /// know of each other, and what they say of access states cannot be put together.
+    #[error("{left} and {right} both call themselves relative target port {port}")]
+    PortClash {
+        /// Label of one path.
+        left: String,
+        /// Label of the other.
+        right: String,
+        /// The identifier (SPC-4 §7.8.6.8).
+        port: u16,
+    },
+    /// The unit is in use already, over other paths: two units would not know of each other's
+    /// lost writes.
+    #[error("target {target}, LUN {lun} is in use over other paths; close that unit first")]
+    InUse {
+        /// Which target.
+        target: IscsiName,
+        /// Which LUN.
+        lun: Lun,
+    },
     /// The unit was closed while writes were uncertain, and the target may still execute them.
     #[error(
         "target {target}, LUN {lun}: {ranges} lost writes of an earlier use may still be executed \
@@ -252,14 +293,14 @@ impl fmt::Display for Tried<'_> {
     }
 }
 
-/// Portals.
-struct List<'a>(&'a [Portal]);
+/// Portals, or names.
+struct List<'a, T>(&'a [T]);
 
-impl fmt::Display for List<'_> {
+impl<T: fmt::Display> fmt::Display for List<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, portal) in self.0.iter().enumerate() {
+        for (index, it) in self.0.iter().enumerate() {
             let separator = if index == 0 { "" } else { ", " };
-            write!(f, "{separator}{portal}")?;
+            write!(f, "{separator}{it}")?;
         }
         Ok(())
     }

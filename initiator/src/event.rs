@@ -28,6 +28,13 @@ pub enum Event {
         /// What.
         event: mpio::EventKind,
     },
+    /// The target has other logical units than before (REPORT LUNS).
+    LunsChanged {
+        /// Those that are new, in the target's order.
+        came: Vec<Lun>,
+        /// Those that are no longer there.
+        went: Vec<Lun>,
+    },
     /// The reader was too slow; so many events are lost.
     Missed {
         /// How many.
@@ -40,6 +47,15 @@ impl fmt::Display for Event {
         match self {
             Self::Session { portal, event } => write!(f, "session over {portal}: {}", Words(event)),
             Self::Unit { lun, event } => write!(f, "LUN {lun}: {event}"),
+            Self::LunsChanged { came, went } => {
+                f.write_str("the target's logical units are others:")?;
+                for (sign, luns) in [('+', came), ('-', went)] {
+                    for lun in luns {
+                        write!(f, " {sign}{lun}")?;
+                    }
+                }
+                Ok(())
+            }
             Self::Missed { count } => write!(f, "{count} events were missed"),
         }
     }

@@ -4,7 +4,10 @@
 //! its paths, those that are not up yet included. Sessions that turn out to be of one portal
 //! group learn each other's portals, so that any of them can be the fence of another.
 
-use std::collections::BTreeMap;
+mod across;
+mod inventory;
+mod units;
+
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -14,9 +17,11 @@ use scsi::NexusState;
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
+use self::inventory::Inventory;
+use self::units::{Opened, Units};
 use crate::builder::Settings;
 use crate::event::{Event, EventReceiver, Events};
-use crate::query::{self, QueryError};
+use crate::query;
 use crate::{
     Error, Geometry, IscsiName, Isid, LogicalUnit, LuIdentity, Lun, Portal, PortalGroupTag,
     SessionSnapshot, plan,
@@ -24,9 +29,6 @@ use crate::{
 
 /// How long a login waits for the other portals once one has logged in. They go on afterwards.
 const GRACE: Duration = Duration::from_secs(2);
-
-/// Longest wait for what a closed unit has left behind, before it may be opened again.
-const SETTLE_MAX: Duration = Duration::from_secs(60);
 
 /// One portal to log in through.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,7 +95,8 @@ struct Shared {
     name: IscsiName,
     paths: Vec<Path>,
     /// Assembled units. Two for one LUN would not know of each other's uncertain writes.
-    units: tokio::sync::Mutex<BTreeMap<Lun, LogicalUnit>>,
+    units: tokio::sync::Mutex<Units>,
+    inventory: Inventory,
     events: Arc<Events>,
     /// On which the sessions live.
     runtime: Handle,
@@ -221,15 +224,6 @@ impl Target {
         &self.warnings
     }
 
-    /// The target's logical units (REPORT LUNS).
-    ///
-    /// # Errors
-    /// [`Error::Query`], [`Error::NoSession`].
-    pub async fn luns(&self) -> Result<Vec<Lun>, Error> {
-        let asked = self.on_some_path(Lun::ZERO, async |nexus| query::report_luns(nexus).await);
-        asked.await
-    }
-
     /// What a logical unit is. Works for devices that are no disks too.
     ///
     /// # Errors
@@ -239,11 +233,11 @@ impl Target {
             target: self.shared.name.clone(),
             lun,
         };
-        let asked = self.on_some_path(lun, async |nexus| {
+        let asked = self.shared.on_some_path(lun, async |nexus| {
             let inquiry = query::inquiry(nexus).await?;
             Ok((inquiry, nexus.clone()))
         });
-        let (inquiry, nexus) = match asked.await {
+        let (path, (inquiry, nexus)) = match asked.await {
             Ok(answer) => answer,
             Err(Error::Query { source, .. }) if source.says_no_lun() => return Err(no_such_lun()),
             Err(error) => return Err(error),
@@ -253,7 +247,10 @@ impl Target {
         }
         // A unit that is not ready has no size to tell, and is described all the same.
         let config = self.shared.settings.multipath();
-        let (identity, geometry) = match mpio::describe(&nexus, &TokioClock, config).await {
+        let found = mpio::describe(&nexus, &TokioClock, config).await;
+        // What the unit had to tell may have been told to these commands.
+        self.shared.look_again(lun, path).await;
+        let (identity, geometry) = match found {
             Ok(found) => (Some(found.identity), found.geometry),
             Err(_) => (None, None),
         };
@@ -266,76 +263,6 @@ impl Target {
             geometry,
             identity,
         })
-    }
-
-    /// Asks over the first session that is up; over the next when that one gives no answer.
-    async fn on_some_path<T>(
-        &self,
-        lun: Lun,
-        ask: impl AsyncFn(&LunNexus) -> Result<T, QueryError>,
-    ) -> Result<T, Error> {
-        let target = || self.shared.name.clone();
-        let mut last = Error::NoSession { target: target() };
-        for path in self.shared.paths.iter().filter(|path| path.is_up()) {
-            let source = match ask(&path.handle.nexus(lun)).await {
-                Ok(answer) => return Ok(answer),
-                Err(error) => error,
-            };
-            let over = !source.is_of_path();
-            let target = target();
-            last = Error::Query {
-                target,
-                lun,
-                source,
-            };
-            if over {
-                break;
-            }
-        }
-        Err(last)
-    }
-
-    /// One logical unit over all sessions. Asked for again, it is the same unit until it was
-    /// closed.
-    ///
-    /// # Errors
-    /// [`Error::NoSuchLun`], [`Error::Assemble`], [`Error::NoSession`]; [`Error::Unsettled`] when
-    /// it was closed and a lost write could not be fenced since.
-    pub async fn logical_unit(&self, lun: Lun) -> Result<LogicalUnit, Error> {
-        let shared = &self.shared;
-        let mut units = shared.units.lock().await;
-        if let Some(unit) = units.get(&lun) {
-            if !unit.is_closed() {
-                return Ok(unit.clone());
-            }
-            // A new unit would know nothing of what the old one has left behind.
-            let settled = async {
-                unit.close().await;
-                unit.settled().await
-            };
-            let retry = shared.settings.multipath().no_path_retry;
-            // Whoever asks for a unit wants an answer.
-            let limit = retry.limit().unwrap_or(SETTLE_MAX).min(SETTLE_MAX);
-            if tokio::time::timeout(limit, settled).await != Ok(true) {
-                return Err(shared.unsettled(lun, unit));
-            }
-        }
-        let config = shared.settings.multipath().clone();
-        let assembled = LogicalUnit::assemble(shared.path_specs(lun), config, TokioClock).await;
-        let (unit, maintenance) =
-            assembled.map_err(|error| Error::of_assembly(&shared.name, lun, error))?;
-        // It outlives the target if the unit does.
-        shared.runtime.spawn(maintenance);
-        let mut happenings = unit.events();
-        let events = Arc::clone(&shared.events);
-        let pass_on = async move {
-            while let Some(mpio::Event { kind: event, .. }) = happenings.recv().await {
-                events.send(Event::Unit { lun, event });
-            }
-        };
-        self.tasks().spawn_on(pass_on, &shared.runtime);
-        units.insert(lun, unit.clone());
-        Ok(unit)
     }
 
     /// All sessions, including those that are not up, with their last failure.
@@ -376,7 +303,7 @@ impl Target {
         let limit = patience.saturating_mul(2);
         let units = std::mem::take(&mut *shared.units.lock().await);
         let mut closing = JoinSet::new();
-        for unit in units.values() {
+        for Opened { unit, .. } in units.values() {
             let unit = unit.clone();
             closing.spawn(async move {
                 unit.close().await;
@@ -390,7 +317,7 @@ impl Target {
         .await;
         closing.shutdown().await;
         shared.leave(limit).await?;
-        for (lun, unit) in units {
+        for (lun, Opened { unit, .. }) in units {
             // The sessions are closed, so that this takes no time, whichever way it is.
             let settled = tokio::time::timeout(limit, unit.settled()).await;
             if settled != Ok(true) {
@@ -442,6 +369,7 @@ impl Shared {
             settings,
             paths,
             units: tokio::sync::Mutex::default(),
+            inventory: Inventory::default(),
             events: Arc::default(),
             runtime,
             name,
@@ -502,6 +430,8 @@ impl Shared {
                     };
                     if matches!(event, iscsi::session::Event::LoggedIn { .. }) {
                         this.regroup();
+                        // Nobody has told this session what has changed before it.
+                        this.inventory.want_again();
                     }
                     let portal = portal.clone();
                     this.events.send(Event::Session { portal, event });
@@ -509,6 +439,7 @@ impl Shared {
             };
             tasks.spawn_on(pass_on, &self.runtime);
         }
+        tasks.spawn_on(inventory::follow(self), &self.runtime);
         tasks
     }
 

@@ -1,6 +1,7 @@
 //! The public face: a logical unit that outlives its paths.
 
 mod flush;
+mod look;
 mod open;
 mod policy;
 mod reservation;

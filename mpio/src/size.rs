@@ -97,7 +97,7 @@ pub(crate) fn accept<N: Nexus, C: Clock>(unit: &Unit<N, C>) -> Result<u64, SizeE
 }
 
 /// Has paths looked at again: all, or those that did not show what one has shown.
-fn look_again<N: Nexus, C: Clock>(unit: &Unit<N, C>, but: Option<(PathId, u64)>) {
+pub(crate) fn look_again<N: Nexus, C: Clock>(unit: &Unit<N, C>, but: Option<(PathId, u64)>) {
     for entry in &unit.table.load().entries {
         let path = &entry.path;
         if but.is_some_and(|(id, blocks)| id == path.id || entry.blocks == Some(blocks)) {

@@ -269,6 +269,7 @@ fn target(facets: Facets, paths: usize, digests: bool, near_wrap: bool) -> test_
             block_bytes,
             blocks: facets.of("blocks").u64(16..=200),
             read_only: false,
+            unique: true,
             serial: "SIMULATED0001".to_owned(),
         }],
         keys: Keys {

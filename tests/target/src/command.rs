@@ -10,6 +10,7 @@ use crate::disk::reservation::NexusName;
 use crate::disk::sense::Sense;
 use crate::fault::CommandEffect;
 use crate::full_feature::reason;
+use crate::hooks::LUNS_CHANGED;
 use crate::judge::Rule;
 use crate::login::operational::Parameters;
 use crate::records::WriteRecord;
@@ -42,7 +43,8 @@ impl Target {
             .connections
             .get(&id)
             .map_or(0, |connection| connection.portal);
-        let unit = flat_lun(command.lun).filter(|lun| *lun < self.units.len());
+        let unit = flat_lun(command.lun)
+            .filter(|lun| *lun < self.units.len() && !self.hidden.contains(lun));
         let flat = flat_lun(command.lun).map_or(u64::MAX, |lun| lun as u64);
         let effect = self
             .faults
@@ -362,7 +364,7 @@ impl Target {
     ) -> Reply {
         let cdb = &execution.cdb;
         if cdb[0] == 0xa0 {
-            return self.report_luns(cdb);
+            return self.report_luns(tsih, cdb);
         }
         let Some(index) = execution.unit else {
             return match cdb[0] {
@@ -458,7 +460,7 @@ impl Target {
         sessions.map(|(tsih, _)| *tsih).collect()
     }
 
-    fn report_luns(&self, cdb: &[u8; 16]) -> Reply {
+    fn report_luns(&mut self, tsih: u16, cdb: &[u8; 16]) -> Reply {
         if !matches!(cdb[2], 0..=2) {
             return Reply::check(Sense::cdb_field(2));
         }
@@ -468,10 +470,19 @@ impl Target {
         }
         // SELECT REPORT 01h asks for well-known logical units only; there are none.
         let count = if cdb[2] == 1 { 0 } else { self.units.len() };
-        let mut data = low32(count * 8).to_be_bytes().to_vec();
+        let luns: Vec<usize> = (0..count)
+            .filter(|lun| !self.hidden.contains(lun))
+            .collect();
+        let mut data = low32(luns.len() * 8).to_be_bytes().to_vec();
         data.extend([0; 4]);
-        for lun in 0..count {
+        for lun in luns {
             data.extend(wire_lun(lun).to_be_bytes());
+        }
+        // Who has the list need not be told that it has changed (SAM-5 §5.14.5).
+        if let Some(session) = self.sessions.get_mut(&tsih) {
+            for waiting in session.attentions.values_mut() {
+                waiting.retain(|sense| *sense != LUNS_CHANGED);
+            }
         }
         data.truncate(limit);
         Reply::good(data)

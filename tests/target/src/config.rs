@@ -13,6 +13,9 @@ pub struct Config {
     pub listed_targets: Vec<(String, Vec<String>)>,
     /// Network portals, in the order of the indices used by [`crate::Target::connect`].
     pub portals: Vec<Portal>,
+    /// iSCSI names of the targets that the portals belong to, in their order: one SCSI device that several targets
+    /// present. A portal without one belongs to `target_name`.
+    pub portal_names: Vec<String>,
     /// Logical units, LUN 0 first.
     pub luns: Vec<Lun>,
     /// Target port groups; `None`: every port is alike and there is no ALUA.
@@ -78,6 +81,14 @@ pub struct Config {
     pub seed: u64,
 }
 
+impl Config {
+    /// The iSCSI name of the target that a portal belongs to.
+    #[must_use]
+    pub fn name_of(&self, portal: usize) -> &str {
+        self.portal_names.get(portal).unwrap_or(&self.target_name)
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -88,6 +99,7 @@ impl Default for Config {
                 address: "127.0.0.1:3260".to_owned(),
                 group: 1,
             }],
+            portal_names: Vec::new(),
             luns: vec![Lun::default()],
             alua: None,
             chap: None,
@@ -142,6 +154,8 @@ pub struct Lun {
     pub read_only: bool,
     /// Unit serial number; also the source of the NAA identity, so equal serials are equal logical units.
     pub serial: String,
+    /// Shows its NAA identity; without it only the vendor's own one, which SPC does not promise to be unique.
+    pub unique: bool,
 }
 
 impl Default for Lun {
@@ -151,6 +165,7 @@ impl Default for Lun {
             blocks: 131_072,
             read_only: false,
             serial: "TESTTARGET0000".to_owned(),
+            unique: true,
         }
     }
 }

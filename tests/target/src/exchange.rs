@@ -1,5 +1,6 @@
 //! Text exchanges with SendTargets, NOP in both directions (RFC 7143 §11.10, §11.18, appendix C).
 
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -227,6 +228,9 @@ impl Target {
             }
             "All" => {
                 self.list_own(&own, answer);
+                for name in self.other_names() {
+                    self.list_own(&name, answer);
+                }
                 for (name, addresses) in &self.config.listed_targets {
                     text::push(answer, "TargetName", name);
                     for address in addresses {
@@ -235,8 +239,16 @@ impl Target {
                 }
             }
             name if name.is_empty() || name == own => self.list_own(&own, answer),
+            name if self.other_names().contains(name) => self.list_own(name, answer),
             _ => {}
         }
+    }
+
+    /// Targets besides the one that gave the device its name.
+    fn other_names(&self) -> BTreeSet<String> {
+        let names = self.config.portal_names.iter();
+        let others = names.filter(|name| **name != self.config.target_name);
+        others.cloned().collect()
     }
 
     fn list_own(&self, own: &str, answer: &mut Vec<u8>) {
@@ -247,7 +259,10 @@ impl Target {
             }
             return;
         }
-        for portal in &self.config.portals {
+        for (index, portal) in self.config.portals.iter().enumerate() {
+            if self.config.name_of(index) != own {
+                continue;
+            }
             let bare = portal
                 .address
                 .rsplit_once(':')

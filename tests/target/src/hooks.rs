@@ -9,6 +9,9 @@ use crate::fault::{CommandFault, Count, IncomingFault, ManagementEffect, PduFaul
 use crate::target::Target;
 use crate::wire::{Header, RESERVED_TAG, response};
 
+/// REPORTED LUNS DATA HAS CHANGED.
+pub(crate) const LUNS_CHANGED: Sense = Sense::new(0x06, 0x3f, 0x0e);
+
 impl Target {
     /// Adds a fault of commands behind those in force.
     pub fn fault_command(&mut self, fault: CommandFault) {
@@ -185,6 +188,18 @@ impl Target {
     /// Queues a unit attention for a LUN on every session.
     pub fn unit_attention(&mut self, lun: usize, sense: Sense) {
         self.attention(Some(lun), sense, None);
+    }
+
+    /// Presents a LUN or no longer does, and queues REPORTED LUNS DATA HAS CHANGED on every LUN of every session.
+    pub fn present(&mut self, lun: usize, presented: bool) {
+        let changed = if presented {
+            self.hidden.remove(&lun)
+        } else {
+            self.hidden.insert(lun)
+        };
+        if changed {
+            self.attention(None, LUNS_CHANGED, None);
+        }
     }
 
     /// Changes the size of a LUN and queues CAPACITY DATA HAS CHANGED.

@@ -293,7 +293,7 @@ impl Target {
             nexus,
             discovery,
             entrance: Entrance {
-                target_name: self.config.target_name.clone(),
+                target_name: self.config.name_of(portal).to_owned(),
                 group,
                 port_group: self.config.alua.as_ref().map_or(group, |alua| {
                     alua.group_of_portal.get(portal).copied().unwrap_or(group)

@@ -138,6 +138,7 @@ fn parse_lun(argument: &str, number: usize) -> Result<Lun, Box<dyn Error>> {
         block_bytes,
         blocks,
         read_only: false,
+        unique: true,
         serial: format!("TESTTARGET{number:04}"),
     })
 }

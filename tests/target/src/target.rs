@@ -101,6 +101,8 @@ pub struct Target {
     pub(crate) connections: BTreeMap<ConnectionId, Connection>,
     pub(crate) sessions: BTreeMap<u16, Session>,
     pub(crate) units: Vec<Unit>,
+    /// Logical units that are not presented at the moment.
+    pub(crate) hidden: BTreeSet<usize>,
     /// Target port groups of each unit; empty without ALUA.
     pub(crate) access: Vec<PortGroups>,
     pub(crate) late: BTreeMap<u64, Late>,
@@ -141,6 +143,7 @@ impl Target {
             connections: BTreeMap::new(),
             sessions: BTreeMap::new(),
             units: units.collect(),
+            hidden: BTreeSet::new(),
             access: match &config.alua {
                 Some(alua) => vec![PortGroups::new(alua); config.luns.len()],
                 None => Vec::new(),

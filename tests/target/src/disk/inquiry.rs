@@ -104,7 +104,9 @@ fn name_string(name: &str) -> Vec<u8> {
 
 fn designators(disk: &Disk, entrance: &Entrance) -> Vec<u8> {
     let mut out = Vec::new();
-    designator(&mut out, 1, 0x03, &naa(&disk.lun().serial));
+    if disk.lun().unique {
+        designator(&mut out, 1, 0x03, &naa(&disk.lun().serial));
+    }
     let vendor = format!("RUSTTEST{}", disk.lun().serial);
     designator(&mut out, 2, 0x01, vendor.as_bytes());
     let [high, low] = entrance.port.to_be_bytes();

@@ -304,7 +304,7 @@ impl Login {
             .identity
             .target
             .as_ref()
-            .is_some_and(|name| *name != config.target_name)
+            .is_some_and(|name| name != config.name_of(context.portal))
         {
             return Some((0x0203, Vec::new()));
         }
