@@ -143,6 +143,13 @@ impl Controls {
         })
     }
 
+    /// Whether an abort by the ladder of a task is under way.
+    pub(super) fn is_aborting(&self, key: TaskKey) -> bool {
+        let of_task =
+            |asked: &Asked| matches!(asked, Asked::Abort { key: other, .. } if *other == key);
+        self.asked.iter().any(|(_, asked, _)| of_task(asked))
+    }
+
     pub(super) fn ending_due(&self) -> Option<Instant> {
         self.asked.iter().map(|(_, _, deadline)| *deadline).min()
     }

@@ -427,9 +427,23 @@ impl Session {
     /// The function failed: its tasks go on.
     fn release_scope(&mut self, scope: Scope) {
         match scope {
-            Scope::Task(key) => self.release_tag(key),
+            Scope::Task(key) => self.goes_on(key),
             Scope::Unit(_) | Scope::Session => self.unmute(),
             Scope::Nothing => {}
+        }
+    }
+
+    /// A task is not aborted after all: its own time limit counts again, unless the ladder that
+    /// ends commands without an answer has got hold of it.
+    fn goes_on(&mut self, key: TaskKey) {
+        if self.controls.is_aborting(key) {
+            return;
+        }
+        self.release_tag(key);
+        if let Some(task) = self.tasks.get(key) {
+            let deadline = task.deadline;
+            let next = self.next_deadline;
+            self.next_deadline = Some(next.map_or(deadline, |next| next.min(deadline)));
         }
     }
 
@@ -485,18 +499,18 @@ impl Session {
     /// No response can come any more for functions on `cid`, or on any connection.
     pub(super) fn fail_functions(&mut self, cid: Option<Cid>) {
         let lost = |it: &Function| it.is_waiting() && cid.is_none_or(|cid| it.cid == cid);
-        while let Some(itt) = self
+        while let Some((itt, scope)) = self
             .functions
             .all
             .iter()
             .find(|it| lost(it))
-            .map(|it| it.itt)
+            .map(|it| (it.itt, it.scope))
         {
+            if cid.is_some() {
+                // The session lives on, and with it the tasks that the function would have ended.
+                self.release_scope(scope);
+            }
             self.settle_function(itt, Err(TaskManagementError::ConnectionLost));
-        }
-        if cid.is_some() {
-            // The session lives on, and with it the tasks that the functions would have ended.
-            self.unmute();
         }
     }
 

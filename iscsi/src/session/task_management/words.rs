@@ -261,7 +261,9 @@ pub enum TaskManagementError {
     #[error("no response in time")]
     NoAnswer,
     /// The connection was lost before the response; a TARGET COLD RESET or an I_T NEXUS RESET may
-    /// well have caused that (RFC 7143 §11.5.1, RFC 7144 §6.4.2).
+    /// well have caused that (RFC 7143 §11.5.1, RFC 7144 §6.4.2). Where the session recovers the
+    /// connection, the tasks that the function would have ended go on, unless the target has ended
+    /// them: how each one ends says which.
     #[error("the connection was lost before the response")]
     ConnectionLost,
 }

@@ -507,3 +507,27 @@ fn task_attributes_priority_and_qualifier() {
     peer.reply(&[busy]);
     assert_eq!(peer.answered(key).qualifier, 0);
 }
+
+#[test]
+fn the_time_limit_of_a_task_counts_again_after_a_refused_abort() {
+    let mut peer = level_2();
+    let mut command = test_unit_ready();
+    command.timeout = Duration::from_secs(2);
+    let key = peer.submit(7, command);
+    peer.one();
+    let asked = manage(&mut peer, 7, ManagementFunction::AbortTask(key));
+    let request = peer.one();
+    // Its time is up while the target makes up its mind.
+    peer.wait(Duration::from_secs(3));
+    let answer = peer.task_answer(request.itt(), 255);
+    peer.reply(&[answer]);
+    let response = ended(&mut peer, asked);
+    assert_eq!(response.ended, 0);
+    peer.wait(Duration::ZERO);
+    let again = peer.one();
+    assert_eq!((again.bhs[1], again.word(20)), (0x81, request.word(20)));
+    let answer = peer.task_answer(again.itt(), 0);
+    peer.reply(&[answer]);
+    let (kind, certainty) = (DeliveryErrorKind::TimedOut, Certainty::Answered);
+    assert_eq!(peer.failed(key), (kind, certainty));
+}

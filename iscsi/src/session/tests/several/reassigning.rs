@@ -430,6 +430,22 @@ fn a_task_to_be_aborted_is_not_reassigned_but_aborted_elsewhere() {
 }
 
 #[test]
+fn a_task_whose_wanted_abort_went_with_its_connection_is_reassigned() {
+    let (mut peer, key, command) = with(write(&pattern(512)));
+    let (now, function) = (peer.now, ManagementFunction::AbortTask(key));
+    let asked = peer.session.manage(now, Lun::ZERO, function).unwrap();
+    assert_eq!(peer.one(1).bhs[1], 0x81);
+    lose(&mut peer, true);
+    let answer = peer.session.poll_management(asked, Waker::noop());
+    let lost = Err(TaskManagementError::ConnectionLost);
+    assert_eq!(answer, std::task::Poll::Ready(lost));
+    let request = reassign(&mut peer, &command);
+    peer.task_answer(2, request.itt(), 0);
+    peer.answer(2, command.itt());
+    peer.good(key);
+}
+
+#[test]
 fn a_session_that_ends_after_a_retry_does_not_say_that_nothing_was_sent() {
     let mut peer = Several::up(2, 2);
     peer.line(1).takes = 0;
