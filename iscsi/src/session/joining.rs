@@ -10,7 +10,7 @@ use std::time::Instant;
 use super::connection::{Connection, Next, Work};
 use super::error::{ConnectionError, LossReason};
 use super::event::{Action, Event};
-use super::state::{CleanupEvent, CleanupState, ConnectionEvent};
+use super::state::{CleanupEvent, CleanupState, ConnectionEvent, SessionEvent, SessionState};
 use super::{Phase, ProtocolError, Session, later};
 use crate::login::{LoggedIn, Login, LoginConfig, LoginError, Progress, SessionKind};
 use crate::name::{Cid, Portal};
@@ -207,6 +207,10 @@ impl Session {
         self.window.update(settled.window);
         self.stats.connections_added += 1;
         self.push_event(Event::ConnectionAdded { cid, portal });
+        if self.state == SessionState::Failed {
+            // With an old CID or a new one (RFC 7143 §6.3.6).
+            self.happened(SessionEvent::Continued);
+        }
         if reinstated {
             self.reinstated(now, cid);
         } else {

@@ -22,7 +22,7 @@ use super::super::connection::{Connection, Lost, Next, Remedy, Work};
 use super::super::control::Control;
 use super::super::error::LossReason;
 use super::super::event::Event;
-use super::super::state::{CleanupEvent, CleanupState, SessionEvent, SessionState};
+use super::super::state::{CleanupEvent, CleanupState};
 use super::super::{Phase, Session, later};
 use crate::name::Cid;
 use crate::wire::{LogoutReason, LogoutResponse};
@@ -220,9 +220,6 @@ impl Session {
         };
         connection.lost = None;
         connection.cleaned(CleanupEvent::Succeeded);
-        if self.state == SessionState::Failed {
-            self.happened(SessionEvent::Continued);
-        }
         self.set_adrift(now, cid, Remedy::Reassign, None);
     }
 }

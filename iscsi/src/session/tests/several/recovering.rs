@@ -208,6 +208,29 @@ fn all_connections_lost_at_once_come_back_each_under_its_cid() {
 }
 
 #[test]
+fn a_session_that_has_lost_all_connections_goes_on_with_a_new_one() {
+    // RFC 7143 §6.3.6: a new CID will do.
+    let mut peer = Several::up(2, 1);
+    peer.session.add_connection(peer.now, None).unwrap();
+    peer.cut(1);
+    assert_eq!(peer.session.snapshot().session_state, SessionState::Failed);
+    let (cid, _) = peer.login();
+    assert_eq!(cid, 2);
+    let state = peer.session.snapshot().session_state;
+    assert_eq!(state, SessionState::LoggedIn);
+    // The old one was being dialled when the new one came.
+    peer.refuse();
+    peer.wait(Duration::from_secs(1));
+    let logout = peer.one(2);
+    assert_eq!((logout.bhs[1], logout.word(20)), (0x82, 0x0001_0000));
+    peer.logged_out(2, logout.itt(), 0, [0, 20]);
+    peer.session.logout(peer.now);
+    let logout = peer.one(2);
+    peer.logged_out(2, logout.itt(), 0, [0, 0]);
+    assert!(peer.session.is_closed());
+}
+
+#[test]
 fn a_logout_for_recovery_that_fails_ends_the_session() {
     for response in [2, 3] {
         let mut peer = Several::up(2, 2);
