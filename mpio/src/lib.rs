@@ -61,7 +61,9 @@ mod supervisor;
 mod topology;
 mod unit;
 
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
+#[cfg(any(test, fuzzing))]
 mod testing;
 
 pub use alua::{Access, PathAccess};

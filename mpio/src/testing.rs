@@ -1,5 +1,6 @@
 //! A clock, an executor and a disk for tests: deterministic, no runtime, no real time.
 
+#![cfg_attr(fuzzing, allow(dead_code))]
 #![allow(
     clippy::indexing_slicing,
     clippy::cast_possible_truncation,

@@ -76,13 +76,18 @@ pub(super) fn load(root: &Path) -> Result<Vec<SourceFile>> {
     Ok(files)
 }
 
-/// A file is test code, too, when its `mod name;` stands under `#[cfg(test)]`.
+/// Items under these are for tests and fuzzers only.
+const TEST_ITEMS: [&str; 2] = ["#[cfg(test)]", "#[cfg(any(test, fuzzing))]"];
+
+/// A file is test code, too, when its `mod name;` stands under one of [`TEST_ITEMS`].
 fn mark_test_modules(files: &mut [SourceFile]) {
     let mut modules = Vec::new();
     for file in files.iter() {
-        for (at, marker) in file.all_code.match_indices("#[cfg(test)]") {
+        let found = |marker| file.all_code.match_indices(marker);
+        for (at, marker) in TEST_ITEMS.into_iter().flat_map(found) {
             let item = file.all_code[at + marker.len()..].split([';', '{']).next();
-            let mut words = item.unwrap_or_default().split_whitespace();
+            let item = item.unwrap_or_default().trim_start();
+            let mut words = item.trim_start_matches("pub ").split_whitespace();
             if let (Some("mod"), Some(name)) = (words.next(), words.next()) {
                 let mut module = file.module.clone();
                 module.push(name.to_owned());
@@ -269,10 +274,10 @@ fn raw_string_end(chars: &[char], start: usize) -> Option<usize> {
     Some((find(chars, open + 1, is_close) + 1 + hashes).min(chars.len()))
 }
 
-/// Blanks every item under `#[cfg(test)]` or `#[cfg(all(test, ..))]`.
+/// Blanks every item under one of [`TEST_ITEMS`] or `#[cfg(all(test, ..))]`.
 fn blank_tests(code: &str) -> String {
     let mut out = code.to_owned();
-    for marker in ["#[cfg(test)]", "#[cfg(all(test"] {
+    for marker in TEST_ITEMS.into_iter().chain(["#[cfg(all(test"]) {
         while let Some(start) = out.find(marker) {
             let end = item_end(&out, start);
             let blank: String = out[start..end]
@@ -360,7 +365,7 @@ mod tests {
 
     #[test]
     fn files_of_test_modules_are_test_code() {
-        let lib = "#[cfg(test)]\nmod testing;\n#[cfg(test)] mod inline { }\nmod real;";
+        let lib = "#[cfg(any(test, fuzzing))]\npub mod testing;\n#[cfg(test)] mod inline { }\nmod real;";
         let mut files = [
             SourceFile::new("mpio", "src/lib.rs", lib),
             SourceFile::new("mpio", "src/testing.rs", "x"),
