@@ -140,6 +140,13 @@ impl TextSlot {
         matches!(self, Self::Running(it) if it.exchange.is_ready() && (it.immediate || window_open))
     }
 
+    /// Whether our MaxRecvDataSegmentLength is being declared anew: the target may have changed it
+    /// already, we have not.
+    pub(super) fn is_resegmenting(&self) -> bool {
+        let key = Key::MaxRecvDataSegmentLength;
+        matches!(self, Self::Running(it) if it.negotiation.said(key).0.is_some())
+    }
+
     /// When the exchange has lasted long enough.
     pub(super) fn due(&self) -> Option<Instant> {
         match self {

@@ -77,6 +77,11 @@ impl Session {
                 let Some(task) = of_task(TaskKey::from_itt(snack.itt)) else {
                     return;
                 };
+                if task.reads() && connection.text.is_resegmenting() {
+                    // What to ask for is not known before the declaration is answered
+                    // (RFC 7143 §11.16.3); what is missing then is asked for again.
+                    return;
+                }
                 let to = snack.beg_run.saturating_add(snack.run_length);
                 if snack.kind == SnackKind::RData {
                     self.stats.r_data_snacks += 1;

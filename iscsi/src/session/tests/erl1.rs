@@ -497,6 +497,33 @@ fn after_a_change_of_the_segment_length_all_data_are_asked_for_anew() {
     assert_eq!(peer.session.stats.r_data_snacks, 1);
 }
 
+#[test]
+fn nothing_is_asked_for_while_the_segment_length_is_being_declared() {
+    let mut peer = plain();
+    let (key, command) = peer.sent_command(read(2048));
+    let itt = command.itt();
+    let data = pattern(2048);
+    let now = peer.now;
+    let declaring = peer.session.set(now, "MaxRecvDataSegmentLength", "1024");
+    assert!(matches!(declaring, Ok(Applied::Renegotiating(_))));
+    let request = peer.one();
+    // Cut before the target has read it; the first is missing.
+    let second = peer.data_in(itt, 1, 512, &data[512..1024]);
+    peer.reply(&[second]);
+    peer.silent();
+    let answer = peer.status(Pdu::new(0x24, 0x80).put(16, request.itt()).put(20, NONE));
+    peer.reply(&[answer]);
+    peer.wait(Duration::from_secs(1));
+    let (tag, snack_tag, ..) = peer.snack(R_DATA);
+    assert_eq!(tag, itt);
+    let first = peer.data_in(itt, 0, 0, &data[..1024]);
+    let second = peer.data_in(itt, 1, 1024, &data[1024..]);
+    let answer = peer.answer(itt, 0).put(36, 2).put(20, snack_tag);
+    peer.reply(&[first, second, answer]);
+    assert_eq!(contents(peer.ended(key)), data);
+    peer.assert_up();
+}
+
 // ---- Answers ----
 
 #[test]
