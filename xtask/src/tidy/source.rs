@@ -365,7 +365,8 @@ mod tests {
 
     #[test]
     fn files_of_test_modules_are_test_code() {
-        let lib = "#[cfg(any(test, fuzzing))]\npub mod testing;\n#[cfg(test)] mod inline { }\nmod real;";
+        let lib =
+            "#[cfg(any(test, fuzzing))]\npub mod testing;\n#[cfg(test)] mod inline { }\nmod real;";
         let mut files = [
             SourceFile::new("mpio", "src/lib.rs", lib),
             SourceFile::new("mpio", "src/testing.rs", "x"),
