@@ -5,6 +5,11 @@
 //! If the future is dropped while a write is under way, its range is held
 //! ([`crate::fence`]): nobody knows what becomes of it.
 
+#![expect(
+    clippy::inline_always,
+    reason = "counted: what passes between these is larger than what they do"
+)]
+
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -46,28 +51,26 @@ pub(crate) enum Request {
 
 impl Request {
     /// The command, to be carried in this life of a nexus.
+    #[inline(always)]
     fn command<N: Nexus, C: Clock>(
         &self,
         unit: &Unit<N, C>,
         data: DataPhase,
         life: Incarnation,
     ) -> Command {
-        let (cdb, attribute, priority, timeout) = match self {
+        let (attribute, priority, timeout) = match self {
             Self::Raw {
-                cdb,
                 attribute,
                 priority,
                 timeout,
-            } => (cdb.clone(), *attribute, *priority, *timeout),
-            known @ (Self::Read(_) | Self::Write(_) | Self::Flush) => (
-                known.cdb(),
-                TaskAttribute::Simple,
-                0,
-                unit.config.command_timeout,
-            ),
+                ..
+            } => (*attribute, *priority, *timeout),
+            Self::Read(_) | Self::Write(_) | Self::Flush => {
+                (TaskAttribute::Simple, 0, unit.config.command_timeout)
+            }
         };
         Command {
-            cdb,
+            cdb: self.cdb(),
             data,
             attribute,
             priority,
@@ -76,6 +79,7 @@ impl Request {
         }
     }
 
+    #[inline(always)]
     fn cdb(&self) -> Cdb {
         let options = RwOptions::default();
         // Read and Write always say how many, and that fits 32 bits.
@@ -102,6 +106,7 @@ impl Request {
     }
 
     /// Blocks it may change.
+    #[inline(always)]
     fn alters(&self) -> Option<LbaRange> {
         match self {
             Self::Read(_) | Self::Flush => None,
@@ -112,16 +117,17 @@ impl Request {
 
     /// The blocks that it reads or writes, as far as that matters for the choice of a path and
     /// for errors.
-    fn blocks(&self) -> Option<LbaRange> {
+    pub(crate) fn blocks(&self) -> Option<LbaRange> {
         match self {
             Self::Read(range) | Self::Write(range) => Some(*range),
             Self::Flush | Self::Raw { .. } => None,
         }
     }
 
-    /// Bytes that a good answer has moved; `None`: any number.
-    fn expected(&self, data: &DataPhase) -> Option<usize> {
-        self.blocks().map(|_| data.len())
+    /// Bytes that a good answer has moved, of this many; `None`: any number.
+    fn expected(&self, bytes: u64) -> Option<usize> {
+        let all = usize::try_from(bytes).unwrap_or(usize::MAX);
+        self.blocks().map(|_| all)
     }
 
     /// What the choice of a path depends on.
@@ -148,110 +154,114 @@ fn altered_range(cdb: &Cdb) -> Option<LbaRange> {
 }
 
 /// What comes of an I/O.
-type Ended = (Result<ScsiAnswer, IoError>, DataPhase);
+pub(crate) type Ended = (Result<ScsiAnswer, IoError>, DataPhase);
+
+/// A path for a command, and the life of it that may carry it.
+pub(crate) type Place<'a, N> = (&'a Path<N>, Incarnation);
+
+/// The rest of an I/O that did not end well at once.
+pub(crate) type Rest<'a> = Pin<Box<dyn Future<Output = Ended> + Send + 'a>>;
 
 /// Carries `request` through to its end. The data come back in any case.
 ///
-/// An I/O that finds a path and ends well passes through this function alone: it reads no clock
-/// and allocates nothing. Whatever else may happen to it is [`carry`]'s business.
-#[expect(
-    clippy::manual_async_fn,
-    reason = "an async fn keeps its arguments twice, and what is kept is moved for every I/O"
-)]
-pub(crate) fn run<N: Nexus, C: Clock>(
+/// An I/O that finds a path and ends well passes through this function alone (or its like in
+/// [`crate::logical_unit`], for reads and writes): it reads no clock and allocates nothing.
+/// Whatever else may happen to it is [`carry`]'s business.
+pub(crate) async fn run<N: Nexus, C: Clock>(
     unit: &Unit<N, C>,
     request: Request,
     data: DataPhase,
-) -> impl Future<Output = Ended> + Send {
-    async move {
-        let Some((path, life)) = first_path(unit, &request, &data) else {
-            return carry_on(unit, request, data).await;
+) -> Ended {
+    let bytes = bytes_of(&data);
+    let Some((path, life)) = first_path(unit, &request, bytes) else {
+        return carry_on(unit, request, data).await;
+    };
+    let is_read = matches!(data, DataPhase::Read(_));
+    let underway = Underway::begin(unit, request, (path, life), (bytes, is_read));
+    let command = underway.command(data);
+    let completion = underway.nexus().execute(command).await;
+    let ended = underway.finish(completion, |completion| {
+        let answer = match completion.outcome {
+            Outcome::Answered(answer) => Ok(answer),
+            // Not reached: only an answer is whole.
+            Outcome::Failed(error) => Err(IoError::local(IoErrorKind::Transport(error.kind))),
         };
-        let expected = request.expected(&data);
-        let underway = Underway::begin(unit, &request, path, life, &data);
-        let command = request.command(unit, data, life);
-        match path.nexus.execute(command).await {
-            Completion {
-                outcome: Outcome::Answered(answer),
-                data,
-                took,
-                ..
-            } if is_whole(&answer, expected) => {
-                underway.answered_well(took);
-                (Ok(answer), data)
-            }
-            other => carry_further(request, expected, underway, other).await,
-        }
+        (answer, completion.data)
+    });
+    match ended {
+        Ok(ended) => ended,
+        Err(rest) => rest.await,
     }
 }
 
 /// Carries what found no path at once.
-fn carry_on<N: Nexus, C: Clock>(
+#[cold]
+pub(crate) fn carry_on<N: Nexus, C: Clock>(
     unit: &Unit<N, C>,
     request: Request,
     data: DataPhase,
-) -> Pin<Box<dyn Future<Output = Ended> + Send + '_>> {
+) -> Rest<'_> {
     let now = unit.clock.now();
-    let attempt = new_attempt(unit, &request, request.expected(&data), now);
+    let attempt = new_attempt(unit, &request, bytes_of(&data), now);
     Box::pin(carry(unit, request, attempt, None, data, now))
 }
 
 /// Carries what did not go well at once.
+#[cold]
 fn carry_further<'a, N: Nexus, C: Clock>(
-    request: Request,
-    expected: Option<usize>,
     underway: Underway<'a, N, C>,
     completion: Completion,
-) -> Pin<Box<dyn Future<Output = Ended> + Send + 'a>> {
-    let Underway { unit, path, .. } = underway;
+) -> Rest<'a> {
+    let Underway {
+        unit, path, bytes, ..
+    } = underway;
     let now = unit.clock.now();
     // What cannot be expressed was just now.
     let begun = now.checked_sub(completion.took).unwrap_or(now);
-    let mut attempt = new_attempt(unit, &request, expected, begun);
+    let request = underway.request.as_ref().unwrap_or(&Request::Flush);
+    let mut attempt = new_attempt(unit, request, bytes, begun);
     attempt.sending(path.id);
-    let (hold, data) = underway.ended(&mut attempt, completion, now);
+    let (request, hold, data) = underway.ended(&mut attempt, completion, now);
     Box::pin(carry(unit, request, attempt, hold, data, now))
 }
 
 fn new_attempt<N: Nexus, C: Clock>(
     unit: &Unit<N, C>,
     request: &Request,
-    expected: Option<usize>,
+    bytes: u64,
     begun: Instant,
 ) -> Attempt {
-    Attempt::new(request.replay(), expected, begun, &unit.config)
-        .asymmetric(unit.access.asymmetric())
+    Attempt::new(
+        request.replay(),
+        request.expected(bytes),
+        begun,
+        &unit.config,
+    )
+    .asymmetric(unit.access.asymmetric())
 }
 
 /// The path for a first attempt, if there is one and nothing is in the way.
-fn first_path<'a, N: Nexus, C: Clock>(
+#[inline(always)]
+pub(crate) fn first_path<'a, N: Nexus, C: Clock>(
     unit: &'a Unit<N, C>,
     request: &Request,
-    data: &DataPhase,
-) -> Option<(&'a Path<N>, Incarnation)> {
+    bytes: u64,
+) -> Option<Place<'a, N>> {
     let alters = request.alters();
     if alters.is_some_and(|range| unit.holds.in_the_way(range) != Standing::Free) {
         return None;
     }
-    unit.first_pick(|| request.io(bytes_of(data)))
+    unit.first_pick(|| request.io(bytes))
 }
 
-fn bytes_of(data: &DataPhase) -> u64 {
+pub(crate) fn bytes_of(data: &DataPhase) -> u64 {
     u64::try_from(data.len()).unwrap_or(u64::MAX)
-}
-
-/// Whether a command ended as it should, so that no rule has to be asked what to do.
-fn is_whole(answer: &ScsiAnswer, expected: Option<usize>) -> bool {
-    answer.status == Status::GOOD
-        && expected.is_none_or(|bytes| {
-            answer.transferred >= bytes && !matches!(answer.residual, Residual::Overflow(_))
-        })
 }
 
 /// Goes on with an I/O as [`Attempt`] says.
 async fn carry<N: Nexus, C: Clock>(
     unit: &Unit<N, C>,
-    request: Request,
+    mut request: Request,
     mut attempt: Attempt,
     mut hold: Option<HoldId>,
     mut data: DataPhase,
@@ -273,11 +283,12 @@ async fn carry<N: Nexus, C: Clock>(
                     Pick::Path(path, life) => {
                         note_path(unit, &attempt, path.id);
                         attempt.sending(path.id);
-                        let underway = Underway::begin(unit, &request, path, life, &data);
-                        let command = request.command(unit, data, life);
+                        let kind = (bytes_of(&data), matches!(data, DataPhase::Read(_)));
+                        let underway = Underway::begin(unit, request, (path, life), kind);
+                        let command = underway.command(data);
                         let completion = path.nexus.execute(command).await;
                         now = unit.clock.now();
-                        (hold, data) = underway.ended(&mut attempt, completion, now);
+                        (request, hold, data) = underway.ended(&mut attempt, completion, now);
                     }
                     Pick::OnlyAvoided => attempt.exhausted(now),
                     Pick::Nowhere(every) => {
@@ -333,50 +344,96 @@ async fn wait<N: Nexus, C: Clock>(
 }
 
 /// A command on its way. Dropped before it has ended, a write leaves a hold on its range.
-struct Underway<'a, N: Nexus, C: Clock> {
+pub(crate) struct Underway<'a, N: Nexus, C: Clock> {
     unit: &'a Unit<N, C>,
     path: &'a Path<N>,
     life: Incarnation,
     bytes: u64,
+    /// The data are a read's.
     is_read: bool,
-    /// It reads or writes blocks.
-    is_data: bool,
-    range: Option<LbaRange>,
+    /// `None`: it has ended.
+    request: Option<Request>,
 }
 
 impl<'a, N: Nexus, C: Clock> Underway<'a, N, C> {
-    #[inline]
-    fn begin(
+    /// Counts a command with so many bytes, of a read or not, as under way on `path`.
+    #[inline(always)]
+    pub(crate) fn begin(
         unit: &'a Unit<N, C>,
-        request: &Request,
-        path: &'a Path<N>,
-        life: Incarnation,
-        data: &DataPhase,
+        request: Request,
+        (path, life): Place<'a, N>,
+        (bytes, is_read): (u64, bool),
     ) -> Self {
-        let bytes = bytes_of(data);
         path.enter(bytes);
         Self {
             unit,
             path,
             life,
             bytes,
-            is_read: matches!(data, DataPhase::Read(_)),
-            is_data: request.blocks().is_some(),
-            range: request.alters(),
+            is_read,
+            request: Some(request),
         }
     }
 
-    /// It has ended with status GOOD.
-    fn answered_well(mut self, took: Duration) {
-        self.good(took);
-        self.range = None;
+    /// The command, with its data.
+    #[inline(always)]
+    pub(crate) fn command(&self, data: DataPhase) -> Command {
+        // It has not ended, so there is a request.
+        let request = self.request.as_ref().unwrap_or(&Request::Flush);
+        request.command(self.unit, data, self.life)
     }
 
+    /// Where it is to be executed.
+    pub(crate) const fn nexus(&self) -> &'a N {
+        &self.path.nexus
+    }
+
+    /// What came of the first attempt: what `keep` keeps of the completion, if all went well; else
+    /// the future of the rest.
+    #[inline(always)]
+    pub(crate) fn finish<T>(
+        mut self,
+        completion: Completion,
+        keep: impl FnOnce(Completion) -> T,
+    ) -> Result<T, Rest<'a>> {
+        if self.is_whole(&completion.outcome) {
+            self.good(completion.took);
+            self.request = None;
+            Ok(keep(completion))
+        } else {
+            Err(carry_further(self, completion))
+        }
+    }
+
+    /// Whether it ended as it should, so that no rule has to be asked what to do.
+    #[inline(always)]
+    fn is_whole(&self, outcome: &Outcome) -> bool {
+        let Outcome::Answered(answer) = outcome else {
+            return false;
+        };
+        answer.status == Status::GOOD
+            && self.expected().is_none_or(|bytes| {
+                answer.transferred >= bytes && !matches!(answer.residual, Residual::Overflow(_))
+            })
+    }
+
+    /// See [`Request::expected`].
+    fn expected(&self) -> Option<usize> {
+        self.request.as_ref()?.expected(self.bytes)
+    }
+
+    /// Blocks it may change, while it has not ended.
+    fn alters(&self) -> Option<LbaRange> {
+        self.request.as_ref()?.alters()
+    }
+
+    /// It has ended with status GOOD.
+    #[inline(always)]
     fn good(&self, took: Duration) {
         let counters = &self.path.counters;
         counters.ended(self.is_read, took);
         counters.bytes.fetch_add(self.bytes, Ordering::Relaxed);
-        if self.range.is_some() {
+        if self.alters().is_some() {
             let clock = &self.unit.clock;
             self.unit.cache.wrote(|| {
                 let now = clock.now();
@@ -384,20 +441,26 @@ impl<'a, N: Nexus, C: Clock> Underway<'a, N, C> {
             });
         }
         let selector = &self.unit.selector;
-        if self.is_data && selector.learns() {
+        if selector.learns()
+            && self
+                .request
+                .as_ref()
+                .is_some_and(|it| it.blocks().is_some())
+        {
             let now = self.unit.clock.now();
             let started = now.checked_sub(took).unwrap_or(now);
             selector.learn(&self.path.history, started, now);
         }
     }
 
-    /// It has ended somehow. Returns the hold on its range, if it got lost, and the data.
+    /// It has ended somehow. Returns the request, the hold on its range if it got lost, and the
+    /// data.
     fn ended(
         mut self,
         attempt: &mut Attempt,
         completion: Completion,
         now: Instant,
-    ) -> (Option<HoldId>, DataPhase) {
+    ) -> (Request, Option<HoldId>, DataPhase) {
         let Completion {
             outcome,
             data,
@@ -405,7 +468,9 @@ impl<'a, N: Nexus, C: Clock> Underway<'a, N, C> {
             took,
         } = completion;
         self.tally(&outcome, took);
-        let range = self.range.take();
+        let range = self.alters();
+        // It is there until this moment; a flush alters nothing.
+        let request = self.request.take().unwrap_or(Request::Flush);
         let (of_trouble, of_hold) = self.lives(&outcome, incarnation);
         let aftermath = attempt.completed(now, self.path.id, outcome);
         // The range before the report: once the path is known to be bad, no write slips in.
@@ -422,7 +487,7 @@ impl<'a, N: Nexus, C: Clock> Underway<'a, N, C> {
                 trouble,
             });
         }
-        (hold, data)
+        (request, hold, data)
     }
 
     fn tally(&self, outcome: &Outcome, took: Duration) {
@@ -452,7 +517,7 @@ impl<'a, N: Nexus, C: Clock> Underway<'a, N, C> {
 impl<N: Nexus, C: Clock> Drop for Underway<'_, N, C> {
     fn drop(&mut self) {
         self.path.leave(self.bytes);
-        if let Some(range) = self.range.take() {
+        if let Some(range) = self.alters() {
             let now = self.unit.clock.now();
             let holds = &self.unit.holds;
             holds.hold(range, self.path.id, self.life, Cause::Dropped, now);

@@ -1,5 +1,6 @@
 //! The public face: a logical unit that outlives its paths.
 
+mod blocks;
 mod flush;
 mod look;
 mod open;
@@ -13,23 +14,20 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
 
-use scsi::{
-    Bytes, Command, DataPhase, Incarnation, IoBuf, Lba, LbaRange, Nexus, NexusState, ScsiAnswer,
-};
+use scsi::{Command, DataPhase, Incarnation, Nexus, NexusState, ScsiAnswer};
 
 use crate::access;
 use crate::block::{self, Request};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::error::{AssembleError, IoError, IoErrorKind, ProbeError};
+use crate::error::{AssembleError, IoError, ProbeError};
 use crate::event::EventReceiver;
 use crate::identity::{LuIdentity, Profile};
 use crate::path::{MAX_PATHS, Path, PathId, PathSpec, PathState};
 use crate::probe::{Probe, is_block_device};
 use crate::runtime::Maintenance;
-use crate::split::{merge, run_pieces};
 use crate::topology::{Entry, Topology, groups};
-use crate::unit::{Begun, Unit};
+use crate::unit::Unit;
 
 /// Size and limits of a logical unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -209,43 +207,6 @@ impl<N: Nexus, C: Clock> LogicalUnit<N, C> {
         &self.unit().profile.identity
     }
 
-    /// Reads from byte `offset` until `buf` is full. Offset and length must be multiples of the
-    /// block size. The buffer always comes back; its content means something only with `Ok`.
-    ///
-    /// # Errors
-    /// See [`IoErrorKind`].
-    pub async fn read_at(&self, offset: u64, buf: IoBuf) -> (Result<(), IoError>, IoBuf) {
-        let (_begun, lba) = match self.admit(offset, buf.len()) {
-            Ok(admitted) => admitted,
-            Err(error) => return (Err(error), buf),
-        };
-        if buf.is_empty() {
-            return (Ok(()), buf);
-        }
-        match self.piece_bytes() {
-            piece if buf.len() <= piece => self.read_piece(lba, buf).await,
-            piece => Box::pin(self.read_pieces(lba, buf, piece)).await,
-        }
-    }
-
-    /// Writes `data` at byte `offset`. Offset and length must be multiples of the block size.
-    ///
-    /// # Errors
-    /// See [`IoErrorKind`]; [`IoError::outcome`] tells whether the data may have been written.
-    pub async fn write_at(&self, offset: u64, data: Bytes) -> Result<(), IoError> {
-        let (_begun, lba) = self.admit(offset, data.len())?;
-        if self.unit().read_only() {
-            return Err(IoError::at(IoErrorKind::ReadOnly, lba));
-        }
-        if data.is_empty() {
-            return Ok(());
-        }
-        match self.piece_bytes() {
-            piece if data.len() <= piece => self.write_piece(lba, data).await,
-            piece => Box::pin(self.write_pieces(lba, data, piece)).await,
-        }
-    }
-
     /// Carries out any command. It is sent again only when it certainly was not executed (not
     /// sent, unit attention, busy), and never when its outcome is unknown. The device's last
     /// answer is `Ok` whatever its status.
@@ -334,108 +295,6 @@ impl<N: Nexus, C: Clock> LogicalUnit<N, C> {
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.unit().closing()
-    }
-
-    /// Lets an I/O begin; returns its first block.
-    fn admit(&self, offset: u64, len: usize) -> Result<(Begun<'_, N, C>, u64), IoError> {
-        let begun = self.unit().begin()?;
-        Ok((begun, self.check(offset, len)?))
-    }
-
-    /// The first block of an I/O, if the unit has what is asked for.
-    fn check(&self, offset: u64, len: usize) -> Result<u64, IoError> {
-        let unit = self.unit();
-        let len = u64::try_from(len).unwrap_or(u64::MAX);
-        let (Some(lba), Some(blocks)) = (unit.whole_blocks(offset), unit.whole_blocks(len)) else {
-            return Err(IoError::local(IoErrorKind::Misaligned));
-        };
-        match lba.checked_add(blocks) {
-            Some(end) if end <= unit.blocks() => Ok(lba),
-            _ => Err(IoError::at(IoErrorKind::OutOfRange, lba)),
-        }
-    }
-
-    fn piece_bytes(&self) -> usize {
-        usize::try_from(self.unit().max_transfer_bytes()).unwrap_or(usize::MAX)
-    }
-
-    /// Blocks in a buffer; the length was checked.
-    fn blocks(&self, len: usize) -> u64 {
-        let len = u64::try_from(len).unwrap_or(u64::MAX);
-        self.unit().whole_blocks(len).unwrap_or(0)
-    }
-
-    fn range(&self, lba: u64, len: usize) -> LbaRange {
-        LbaRange {
-            first: Lba(lba),
-            blocks: Some(self.blocks(len)),
-        }
-    }
-
-    async fn read_piece(&self, lba: u64, buf: IoBuf) -> (Result<(), IoError>, IoBuf) {
-        let request = Request::Read(self.range(lba, buf.len()));
-        let (result, data) = block::run(self.unit(), request, DataPhase::Read(buf)).await;
-        let buf = match data {
-            DataPhase::Read(buf) => buf,
-            // A nexus that breaks its word; the caller gets what there is.
-            DataPhase::None | DataPhase::Write(_) | DataPhase::Bidirectional(_) => IoBuf::default(),
-        };
-        (result.map(|_| ()), buf)
-    }
-
-    async fn write_piece(&self, lba: u64, data: Bytes) -> Result<(), IoError> {
-        let request = Request::Write(self.range(lba, data.len()));
-        let (result, _) = block::run(self.unit(), request, DataPhase::Write(data)).await;
-        result.map(|_| ())
-    }
-
-    async fn read_pieces(
-        &self,
-        lba: u64,
-        buf: IoBuf,
-        piece: usize,
-    ) -> (Result<(), IoError>, IoBuf) {
-        let mut rest = buf;
-        let mut next = lba;
-        let width = self.unit().config.split_concurrency;
-        let (back, failures) = run_pieces(width, || {
-            if rest.is_empty() {
-                return None;
-            }
-            let tail = rest.split_off(piece);
-            let head = std::mem::replace(&mut rest, tail);
-            let lba = next;
-            next = next.saturating_add(self.blocks(head.len()));
-            Some(self.read_piece(lba, head))
-        })
-        .await;
-        let mut parts = back.into_iter();
-        let mut whole = parts.next().unwrap_or_default();
-        for part in parts {
-            whole.unsplit(part);
-        }
-        whole.unsplit(rest);
-        (
-            merge(failures, u64::try_from(piece).unwrap_or(u64::MAX)),
-            whole,
-        )
-    }
-
-    async fn write_pieces(&self, lba: u64, data: Bytes, piece: usize) -> Result<(), IoError> {
-        let mut rest = data;
-        let mut next = lba;
-        let width = self.unit().config.split_concurrency;
-        let (_, failures) = run_pieces(width, || {
-            if rest.is_empty() {
-                return None;
-            }
-            let head = rest.split_to(piece.min(rest.len()));
-            let lba = next;
-            next = next.saturating_add(self.blocks(head.len()));
-            Some(async move { (self.write_piece(lba, head).await, ()) })
-        })
-        .await;
-        merge(failures, u64::try_from(piece).unwrap_or(u64::MAX))
     }
 }
 

@@ -533,7 +533,7 @@ fn unit_limit(profile: &Profile) -> u64 {
 /// An I/O under way.
 #[derive(Debug)]
 pub(crate) struct Begun<'a, N, C> {
-    unit: &'a Unit<N, C>,
+    pub(crate) unit: &'a Unit<N, C>,
 }
 
 impl<N, C> Drop for Begun<'_, N, C> {

@@ -21,6 +21,28 @@ use crate::process::{cargo_with, output, root, run as run_process, succeeds};
 /// A change above this fails.
 const TOLERANCE_PERCENT: u64 = 3;
 
+/// What multipath may add to a command of 4 KiB over one healthy path, in per cent of what the core
+/// of the session executes for it: the rows through multipath, at the bare nexus and in the core.
+/// Sockets and the kernel are not in it, so of a whole I/O it is much less.
+const SHARES: [([&str; 3], u64); 2] = [
+    (
+        [
+            "multipath/read-one-path",
+            "multipath/read-bare",
+            "core/read-4k",
+        ],
+        16,
+    ),
+    (
+        [
+            "multipath/write-one-path",
+            "multipath/write-bare",
+            "core/write-4k",
+        ],
+        20,
+    ),
+];
+
 /// The function in which callgrind collects.
 const SECTION: &str = "--toggle-collect=*counted_section*";
 
@@ -157,7 +179,8 @@ fn count(program: &Path, profiles: &Path, name: &str) -> Result<u64> {
 fn judge(known: &Counts, counted: &Counts) -> Result<()> {
     let comparable = known.tools == counted.tools;
     let (table, bad) = compare(&known.work, &counted.work);
-    print!("{table}");
+    let (shares, grown) = shares(&counted.work);
+    print!("{table}{shares}");
     if !comparable {
         println!("\nnot judged, because these tools are not those of the snapshot:");
         for (name, now) in &counted.tools {
@@ -173,7 +196,31 @@ fn judge(known: &Counts, counted: &Counts) -> Result<()> {
         "{bad} counts are off by more than {TOLERANCE_PERCENT} %; if that is meant, run `cargo \
          xtask instructions --bless` and give the reason in the commit"
     );
+    ensure!(grown == 0, "multipath's share has grown above its limit");
     Ok(())
+}
+
+/// Multipath's share of an I/O, in words, and how often it is above its limit.
+fn shares(counted: &BTreeMap<String, u64>) -> (String, usize) {
+    let (mut text, mut grown) = (String::new(), 0);
+    for (names, limit) in SHARES {
+        let [Some(multipath), Some(bare), Some(core)] = names.map(|name| counted.get(name)) else {
+            continue;
+        };
+        let added = multipath.saturating_sub(*bare);
+        let fine = added * 100 <= core * limit;
+        grown += usize::from(!fine);
+        let mark = if fine { "" } else { "  <--" };
+        // Writing to a string cannot fail.
+        let _ = writeln!(
+            text,
+            "{} adds {added} to {core} of {}: {} %, at most {limit} %{mark}",
+            names[0],
+            names[2],
+            (added * 100).div_ceil(*core)
+        );
+    }
+    (text, grown)
 }
 
 /// The table, and how many rows of it are out of bounds.
@@ -264,6 +311,22 @@ mod tests {
         for (now, bad) in [(970, 0), (1030, 0), (969, 1), (1031, 1)] {
             assert_eq!(compare(&known, &counts(&[("a", now)])).1, bad, "{now}");
         }
+    }
+
+    #[test]
+    fn multipaths_share_has_a_limit() {
+        let at = |one_path| {
+            let rows = [
+                ("multipath/read-one-path", one_path),
+                ("multipath/read-bare", 200),
+                ("core/read-4k", 1000),
+            ];
+            shares(&counts(&rows))
+        };
+        assert_eq!(at(360).1, 0);
+        let (text, grown) = at(361);
+        assert_eq!(grown, 1);
+        assert!(text.contains("adds 161 to 1000"), "{text}");
     }
 
     #[test]

@@ -5,10 +5,10 @@
 use std::sync::Mutex;
 use std::time::Duration;
 
-use scsi::{DeliveryErrorKind, FenceError, Status};
+use scsi::{Bytes, DeliveryErrorKind, FenceError, IoBuf, Lba, Status};
 
 use super::*;
-use crate::error::OutcomeCertainty;
+use crate::error::{IoErrorKind, OutcomeCertainty};
 use crate::event::EventKind;
 use crate::identity::Difference;
 use crate::path::PathSettings;

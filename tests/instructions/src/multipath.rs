@@ -1,8 +1,8 @@
-//! Multipath's share of an I/O: the same read through a bare nexus that answers at once, and
-//! through a logical unit over one and over two of them.
+//! Multipath's share of an I/O: the same read and write through a bare nexus that answers at once,
+//! and through a logical unit over one and over two of them.
 
 use mpio::{Config, LogicalUnit, PathSettings, PathSpec};
-use scsi::{Bytes, Command, DataPhase, IoBuf, Nexus as _, TaskAttribute};
+use scsi::{Bytes, Cdb, Command, DataPhase, IoBuf, Nexus as _, TaskAttribute};
 use world::clock::base;
 use world::pair;
 
@@ -11,9 +11,11 @@ use crate::instantly::{Frozen, Instantly, at_once};
 use crate::work::{Work, work};
 
 pub(crate) const WORK: &[Work] = &[
-    work("multipath/bare-nexus", bare),
+    work("multipath/read-bare", bare_reads),
     work("multipath/read-one-path", || reads(1)),
     work("multipath/read-two-paths", || reads(2)),
+    work("multipath/write-bare", bare_writes),
+    work("multipath/write-one-path", || writes(1)),
     work("multipath/write-two-paths", || writes(2)),
 ];
 
@@ -27,18 +29,32 @@ fn repeat(mut operation: impl FnMut(u64)) -> u64 {
     COUNTED
 }
 
-fn bare() -> u64 {
+fn command(cdb: Cdb, data: DataPhase) -> Command {
+    Command {
+        cdb,
+        data,
+        attribute: TaskAttribute::Simple,
+        priority: 0,
+        timeout: pair::FOR_EVER,
+        only_in: None,
+    }
+}
+
+fn bare_reads() -> u64 {
     let mut data = DataPhase::Read(IoBuf::zeroed(BYTES));
     repeat(|round| {
-        let command = Command {
-            cdb: pair::read(round * 8, BYTES),
-            data: std::mem::replace(&mut data, DataPhase::None),
-            attribute: TaskAttribute::Simple,
-            priority: 0,
-            timeout: pair::FOR_EVER,
-            only_in: None,
-        };
+        let lent = std::mem::replace(&mut data, DataPhase::None);
+        let command = command(pair::read(round * 8, BYTES), lent);
         data = at_once(Instantly.execute(command)).data;
+    })
+}
+
+fn bare_writes() -> u64 {
+    let payload = Bytes::from(vec![7; BYTES]);
+    repeat(|round| {
+        let data = DataPhase::Write(payload.clone());
+        let command = command(pair::write(round * 8, BYTES), data);
+        at_once(Instantly.execute(command));
     })
 }
 
