@@ -651,6 +651,24 @@ fn login_21_1_session_type() {
 }
 
 #[test]
+fn a_discovery_session_recovers_from_nothing() {
+    let discovery = || LoginConfig {
+        session: SessionKind::Discovery,
+        ..offering(&[("ErrorRecoveryLevel", "2")])
+    };
+    // Whatever is offered to targets (RFC 7143 §7.4.1).
+    let mut script = Scripted::new(discovery());
+    script.skip_security();
+    let (_, pairs) = script.request();
+    assert!(pairs.contains(&("ErrorRecoveryLevel".into(), "0".into())));
+    let error = refused(discovery(), &[("ErrorRecoveryLevel", "1")]);
+    assert!(
+        matches!(error, NegotiationError::BadAnswer { .. }),
+        "{error}"
+    );
+}
+
+#[test]
 fn login_22_1_operational_keys_do_not_belong_into_the_security_stage() {
     let mut script = Scripted::new(config());
     let (_, pairs) = script.request();

@@ -260,6 +260,20 @@ fn a_started_key_without_acceptable_value_is_rejected() {
 }
 
 #[test]
+fn a_started_list_gets_the_first_of_its_values_that_we_have() {
+    for (proposed, chosen) in [
+        ("Sooner,FastAbort,ResponseFence,RFC3720", "ResponseFence"),
+        ("RFC3720,ResponseFence", "RFC3720"),
+    ] {
+        let mut script = Scripted::new(config());
+        script.skip_security();
+        script.delay(&[("TaskReporting", proposed)]).unwrap();
+        let (_, pairs) = script.request();
+        assert_eq!(pairs, [("TaskReporting".to_owned(), chosen.to_owned())]);
+    }
+}
+
+#[test]
 fn a_started_key_with_the_transit_bit_is_an_error() {
     let mut script = Scripted::new(config());
     script.skip_security();

@@ -146,6 +146,35 @@ fn what_the_reassignment_acknowledged_is_not_asked_for_by_snack() {
 }
 
 #[test]
+fn a_snack_tag_ends_with_its_connection() {
+    let (mut peer, key, command) = with(read(8192));
+    let (itt, data) = (command.itt(), pattern(8192));
+    peer.session.max_recv_bytes_changed(Cid(1));
+    let ahead = peer.data_in(itt, 1, 4096, &data[4096..]);
+    peer.reply(1, &[ahead]);
+    let snack = peer.one(1);
+    assert_eq!((snack.opcode(), snack.bhs[1]), (0x10, 0x83), "R-Data");
+    assert_ne!(snack.word(20), 0, "SNACK Tag");
+    lose(&mut peer, true);
+    let request = reassign(&mut peer, &command);
+    assert_eq!(
+        request.word(36),
+        0,
+        "ExpDataSN: nothing has come for certain"
+    );
+    peer.task_answer(2, request.itt(), 0);
+    for (sn, part) in (0..).zip(data.chunks(4096)) {
+        let part = peer.data_in(itt, sn, sn * 4096, part);
+        peer.reply(2, &[part]);
+    }
+    // Its SNACK Tag is 0.
+    let answer = Pdu::new(0x21, 0x80).put(16, itt).put(36, 2);
+    let answer = peer.status(2, answer);
+    peer.reply(2, &[answer]);
+    assert_eq!(contents(peer.good(key)), data);
+}
+
+#[test]
 fn a_lost_status_is_sent_again() {
     let (mut peer, key, command) = with(read(4096));
     let data = peer.data_in(command.itt(), 0, 0, &pattern(4096));

@@ -1,6 +1,7 @@
 //! Lost connections: what is done about the connection itself.
 
 use super::*;
+use crate::wire::receiver::FrameError;
 
 #[test]
 fn a_lost_connection_is_logged_out_for_recovery_on_another() {
@@ -27,6 +28,30 @@ fn a_lost_connection_is_logged_out_for_recovery_on_another() {
         (stats.connections_lost, stats.losses, stats.logins),
         (1, 0, 1)
     );
+}
+
+#[test]
+fn a_format_error_ends_every_connection_at_level_2() {
+    let mut peer = Several::up(2, 2);
+    let key = peer.submit(test_unit_ready());
+    peer.one(1);
+    let error = crate::wire::WireError::MissingTag {
+        pdu: "R2T",
+        field: "Target Transfer Tag",
+    };
+    let (now, frame) = (peer.now, FrameError::Header(error));
+    peer.session.handle_frame_error(now, Cid(2), frame);
+    peer.act();
+    let mut closed = peer.closed.clone();
+    closed.sort_by_key(|(cid, _)| cid.0);
+    assert_eq!(closed, [(Cid(1), true), (Cid(2), true)]);
+    assert_eq!(peer.failed(key).1, Certainty::SentNoAnswer);
+    // A wrong header digest costs its own connection only.
+    let mut peer = Several::up(2, 2);
+    let (now, frame) = (peer.now, FrameError::HeaderDigest);
+    peer.session.handle_frame_error(now, Cid(2), frame);
+    peer.act();
+    assert_eq!(peer.closed, [(Cid(2), true)]);
 }
 
 #[test]
