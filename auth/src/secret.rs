@@ -53,6 +53,29 @@ impl Secret {
         }
     }
 
+    /// A new secret of 128 random bits (RFC 7143 §9.2.1), as text to give to both sides: letters and
+    /// the digits 2 to 7 only (base32 of RFC 4648), since there are targets that take a secret in
+    /// `0x` form for the letters that it is written with. [`Secret::from_text`] reads it.
+    ///
+    /// `entropy` must be fresh from the operating system's generator; the secret is worth no more.
+    #[must_use]
+    pub fn generate(entropy: [u8; 16]) -> Zeroizing<String> {
+        const ALPHABET: [char; 32] = [
+            'a', 'b', 'c', 'd', 'e', 'f', 'g', 'h', 'i', 'j', 'k', 'l', 'm', 'n', 'o', 'p', 'q',
+            'r', 's', 't', 'u', 'v', 'w', 'x', 'y', 'z', '2', '3', '4', '5', '6', '7',
+        ];
+        let bits = Zeroizing::new(u128::from_be_bytes(entropy));
+        let digit = |at: usize| {
+            let left = bits.checked_shl(u32::try_from(5 * at).unwrap_or(u32::MAX));
+            let five = usize::try_from(left.unwrap_or(0) >> 123).unwrap_or(0);
+            ALPHABET.get(five).copied().unwrap_or_default()
+        };
+        // Allocated once, so that no copy of a part is left behind.
+        let mut text = Zeroizing::new(String::with_capacity(26));
+        text.extend((0..26).map(digit));
+        text
+    }
+
     /// Length in bytes.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -108,6 +131,27 @@ mod tests {
         assert_eq!(Secret::from_text("0X10").unwrap().expose(), [16]);
         assert_eq!(Secret::from_text("0bAAAA").unwrap().expose(), b"0bAAAA");
         assert_eq!(Secret::from_text(" x\n").unwrap().expose(), b" x\n");
+    }
+
+    #[test]
+    fn a_generated_secret_is_its_random_bits() {
+        // As base32 of coreutils writes them, in small letters.
+        let counted = std::array::from_fn(|at| u8::try_from(at).unwrap());
+        for (entropy, text) in [
+            (counted, "aaaqeayeaudaocajbifqydiob4"),
+            ([0xff; 16], "77777777777777777777777774"),
+        ] {
+            assert_eq!(*Secret::generate(entropy), text);
+        }
+        // Every bit counts, and both sides read the same.
+        let texts: std::collections::BTreeSet<String> = (0..128)
+            .map(|bit| Secret::generate((1_u128 << bit).to_be_bytes()).to_string())
+            .collect();
+        assert_eq!(texts.len(), 128);
+        for text in &texts {
+            let secret = Secret::from_text(text).unwrap();
+            assert_eq!(secret.expose(), text.as_bytes());
+        }
     }
 
     #[test]

@@ -130,6 +130,13 @@ Example: iscsi reset --lun iscsi://192.0.2.1/iqn.2026-11.org.example:disk/0"
 --rw randread --bs 4k --qd 32 --time 5 --json"
     )]
     Bench(BenchArgs),
+    /// Make a CHAP secret of 128 random bits, for both sides.
+    #[command(
+        after_help = "Give each direction, and each target, a secret of its own.
+
+Example: (umask 077; iscsi secret >secret.txt)"
+    )]
+    Secret,
     /// Show everything at once against a built-in target on loopback; touches nothing else.
     Demo,
 }

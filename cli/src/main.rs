@@ -66,6 +66,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             Verb::Pr(args) => verb::pr::run(&context, &args).await,
             Verb::Reset(args) => verb::reset::run(&context, args).await,
             Verb::Bench(args) => verb::bench::run(&context, &args).await,
+            Verb::Secret => verb::secret::run(&context),
             Verb::Demo => verb::demo::run(&context).await,
         }
     });

@@ -18,7 +18,7 @@ fn refused(line: &str) -> String {
 fn help_and_version_are_no_failures() {
     let cli = Cli::new();
     for verb in [
-        "discover", "ls", "info", "read", "write", "cp", "bench", "demo",
+        "discover", "ls", "info", "read", "write", "cp", "bench", "secret", "demo",
     ] {
         assert!(
             cli.run([verb, "--help"]).text(0).contains("Usage: iscsi"),
@@ -32,6 +32,26 @@ fn help_and_version_are_no_failures() {
         "{help}"
     );
     assert!(cli.run(["bench", "--help"]).text(0).contains("OVERWRITE"));
+}
+
+#[test]
+fn secrets_are_long_and_never_the_same() {
+    let cli = Cli::new();
+    let first = cli.run(["secret"]).text(0);
+    let second = cli.run(["secret"]).text(0);
+    assert_ne!(first, second);
+    for text in [first, second] {
+        let secret = text.strip_suffix('\n').unwrap();
+        assert_eq!(secret.len(), 26, "{secret}");
+        assert!(
+            secret
+                .bytes()
+                .all(|byte| matches!(byte, b'a'..=b'z' | b'2'..=b'7')),
+            "{secret}"
+        );
+    }
+    let json = cli.run(["secret", "--json"]).json();
+    assert_eq!(json["secret"].as_str().map(str::len), Some(26));
 }
 
 #[test]

@@ -10,4 +10,5 @@ pub(crate) mod paths;
 pub(crate) mod pr;
 pub(crate) mod read;
 pub(crate) mod reset;
+pub(crate) mod secret;
 pub(crate) mod write;
