@@ -287,14 +287,36 @@ fn optional_keys_may_be_refused() {
     for answer in ["NotUnderstood", "Reject", "Irrelevant"] {
         let offer = [
             ("TaskReporting", "ResponseFence,RFC3720"),
-            ("iSCSIProtocolLevel", "1"),
+            ("iSCSIProtocolLevel", "2"),
         ];
         let pairs = [("TaskReporting", answer), ("iSCSIProtocolLevel", answer)];
-        let keys = settle(offering(&offer), &pairs).unwrap().keys;
+        let settled = settle(offering(&offer), &pairs).unwrap();
+        assert_eq!(settled.session.protocol_level, 1, "RFC 7144 §7.1.1");
+        let keys = settled.keys;
         let row = keys.iter().find(|row| row.key == "TaskReporting").unwrap();
         assert_eq!(row.answered.as_deref(), Some(answer));
         assert_eq!(row.result, "RFC3720");
     }
+}
+
+#[test]
+fn the_protocol_level_is_the_minimum() {
+    let level = |offer: &[(&str, &str)], pairs: &[(&str, &str)]| {
+        settle(offering(offer), pairs)
+            .unwrap()
+            .session
+            .protocol_level
+    };
+    let two = [("iSCSIProtocolLevel", "2")];
+    assert_eq!(level(&two, &two), 2);
+    assert_eq!(level(&two, &[("iSCSIProtocolLevel", "1")]), 1);
+    assert_eq!(level(&two, &[]), 1, "a target that ignores the key");
+    assert_eq!(level(&[], &[]), 1);
+    let error = refused(offering(&two), &[("iSCSIProtocolLevel", "3")]);
+    assert!(
+        matches!(error, NegotiationError::BadAnswer { .. }),
+        "{error}"
+    );
 }
 
 #[test]

@@ -374,10 +374,14 @@ fn a_cold_reset_and_a_nexus_reset_end_the_session_and_everything_in_it() {
         ManagementFunction::ItNexusReset,
     ] {
         let mut peer = level_2();
-        let key = peer.submit(7, test_unit_ready());
-        peer.one();
+        let key = peer.submit(7, large_write());
+        let itt = peer.one().itt();
         let asked = manage(&mut peer, 0, function);
         let request = peer.one();
+        // Until the response R2Ts are answered, as for any function on several tasks.
+        let r2t = peer.r2t(itt, 3, 0, 8192, 8192);
+        peer.reply(&[r2t]);
+        assert_eq!(peer.one().opcode(), DATA_OUT);
         let answer = peer.task_answer(request.itt(), COMPLETE);
         peer.reply(&[answer]);
         assert_eq!(ended(&mut peer, asked).ended, 1);
