@@ -14,7 +14,7 @@ use initiator::{
 };
 
 use crate::size::{parse_duration, parse_size};
-use crate::url::{Side, Url, parse_portal_argument};
+use crate::url::{Address, AddressError, Side, Url, parse_portal_argument};
 
 /// Use iSCSI disks from user space, over several paths.
 #[derive(Debug, Parser)]
@@ -167,6 +167,18 @@ pub(crate) struct UnitArgs {
     pub(crate) urls: Vec<Url>,
     #[command(flatten)]
     pub(crate) login: LoginArgs,
+}
+
+impl UnitArgs {
+    /// The unit that the URLs name.
+    ///
+    /// # Errors
+    /// [`AddressError`] when they do not belong together.
+    pub(crate) fn address(&self) -> Result<Address, AddressError> {
+        let address = Address::join_targets(&self.urls)?;
+        address.check(self.login.across_targets)?;
+        Ok(address)
+    }
 }
 
 #[derive(Debug, Args)]
@@ -346,6 +358,10 @@ pub(crate) struct LoginArgs {
     /// Log in over every portal that SendTargets lists for the target.
     #[arg(long)]
     pub(crate) all_paths: bool,
+    /// Take URLs of different targets as paths to one logical unit, which several targets present.
+    /// Each must show the same unique identifier.
+    #[arg(long)]
+    pub(crate) across_targets: bool,
     /// What is offered at login, as in -k InitialR2T=No; repeatable.
     #[arg(short = 'k', long = "key", value_name = "Key=Value", value_parser = parse_offer)]
     pub(crate) keys: Vec<OfferArg>,

@@ -8,13 +8,14 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use initiator::{
-    BuildError, Builder, Initiator, LogicalUnit, PortalSpec, StateError, Target, TargetSpec,
+    BuildError, Builder, Initiator, IscsiName, LogicalUnit, Portal, PortalGroupTag, PortalSpec,
+    StateError, Target, TargetSpec,
 };
 
 use crate::args::{LoginArgs, OutputArgs};
 use crate::exit::Failure;
 use crate::signals::Interrupt;
-use crate::url::Address;
+use crate::url::{Address, Part};
 use crate::{credentials, name, output};
 
 /// What every verb gets.
@@ -98,20 +99,55 @@ pub(crate) async fn with_target<T>(
     spec: TargetSpec,
     work: impl AsyncFnOnce(&Target) -> anyhow::Result<T>,
 ) -> anyhow::Result<T> {
-    let login = async { Ok(initiator.login(spec).await?) };
-    let target = context.interrupt.guard(login).await?;
-    for (portal, error) in target.warnings() {
-        output::note(&format!("no path over {portal} for now: {error}"));
+    with_targets(context, initiator, vec![spec], async |targets| {
+        work(targets.first().context("no target")?).await
+    })
+    .await
+}
+
+/// Logs in to all of them, lets `work` use them, logs out of all.
+async fn with_targets<T>(
+    context: &Context,
+    initiator: &Initiator,
+    specs: Vec<TargetSpec>,
+    work: impl AsyncFnOnce(&[Target]) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    let mut targets = Vec::with_capacity(specs.len());
+    let mut watchers = Vec::new();
+    let mut refused = None;
+    for spec in specs {
+        let login = async { Ok(initiator.login(spec).await?) };
+        match context.interrupt.guard(login).await {
+            Ok(target) => {
+                for (portal, error) in target.warnings() {
+                    output::note(&format!("no path over {portal} for now: {error}"));
+                }
+                if context.output.verbose > 0 {
+                    watchers.push(watch(&target));
+                }
+                targets.push(target);
+            }
+            Err(error) => {
+                refused = Some(error);
+                break;
+            }
+        }
     }
-    let watcher = (context.output.verbose > 0).then(|| watch(&target));
-    let result = work(&target).await;
-    // A second signal ends the process at once, so this wait needs no way out of its own.
-    match tokio::time::timeout(GOODBYE, target.logout()).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => output::note(&format!("logout: {error}")),
-        Err(_) => output::note("logout: no answer in time; the target ends the sessions itself"),
+    let result = match refused {
+        None => work(&targets).await,
+        Some(error) => Err(error),
+    };
+    for target in targets {
+        // A second signal ends the process at once, so this wait needs no way out of its own.
+        match tokio::time::timeout(GOODBYE, target.logout()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => output::note(&format!("logout: {error}")),
+            Err(_) => {
+                output::note("logout: no answer in time; the target ends the sessions itself");
+            }
+        }
     }
-    if let Some(watcher) = watcher {
+    for watcher in watchers {
         watcher.abort();
     }
     result
@@ -127,10 +163,15 @@ pub(crate) async fn with_unit<T>(
     address: &Address,
     work: impl AsyncFnOnce(&Target, &LogicalUnit) -> anyhow::Result<T>,
 ) -> anyhow::Result<T> {
+    address.check(login.across_targets)?;
     let initiator = initiator(login)?;
-    let spec = spec_of(address, login.all_paths);
-    with_target(context, &initiator, spec, async |target| {
-        let find = async { Ok(target.logical_unit(address.lun).await?) };
+    let parts = address.parts();
+    let specs = parts.iter().map(|part| spec_of_part(part, login.all_paths));
+    with_targets(context, &initiator, specs.collect(), async |targets| {
+        let target = targets.first().context("no target")?;
+        let luns = parts.iter().map(|part| part.lun);
+        let all: Vec<_> = targets.iter().zip(luns).collect();
+        let find = async { Ok(Target::logical_unit_across(&all).await?) };
         let unit = context.interrupt.guard(find).await?;
         // Failures before this point name target and unit themselves.
         let result = work(target, &unit)
@@ -144,15 +185,27 @@ pub(crate) async fn with_unit<T>(
     .await
 }
 
-/// Where to log in.
+/// Where to log in, for verbs of one target.
 pub(crate) fn spec_of(address: &Address, all_portals: bool) -> TargetSpec {
+    spec_of_parts(&address.target, &address.portals, all_portals)
+}
+
+fn spec_of_part(part: &Part, all_portals: bool) -> TargetSpec {
+    spec_of_parts(&part.target, &part.portals, all_portals)
+}
+
+fn spec_of_parts(
+    target: &IscsiName,
+    portals: &[(Portal, Option<PortalGroupTag>)],
+    all_portals: bool,
+) -> TargetSpec {
     let portal = |(portal, group): &(_, _)| PortalSpec {
         portal: Clone::clone(portal),
         group: *group,
     };
     TargetSpec {
-        name: address.target.clone(),
-        portals: address.portals.iter().map(portal).collect(),
+        name: target.clone(),
+        portals: portals.iter().map(portal).collect(),
         all_portals,
     }
 }

@@ -189,6 +189,19 @@ pub(crate) struct Address {
     pub(crate) portals: Vec<(Portal, Option<PortalGroupTag>)>,
     /// The logical unit.
     pub(crate) lun: Lun,
+    /// The same unit at other targets.
+    pub(crate) others: Vec<Part>,
+}
+
+/// One of several targets that present a unit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Part {
+    /// The target's name.
+    pub(crate) target: IscsiName,
+    /// Where to log in; no portal twice.
+    pub(crate) portals: Vec<(Portal, Option<PortalGroupTag>)>,
+    /// The unit's number there.
+    pub(crate) lun: Lun,
 }
 
 /// URLs that do not belong together.
@@ -202,45 +215,102 @@ pub(crate) enum AddressError {
         "{first} and {other} name different logical units; several URLs are several paths to one"
     )]
     Different { first: String, other: String },
+    #[error(
+        "{first} and {other} are different targets; if they present one logical unit, read, write, cp, bench, paths and pr use both with --across-targets"
+    )]
+    Targets { first: IscsiName, other: IscsiName },
     #[error("{first} and {other} name one portal; a path is named once")]
     Twice { first: String, other: String },
 }
 
 impl Address {
-    /// Joins URLs of one logical unit.
+    /// Joins URLs of one logical unit of one target.
     ///
     /// # Errors
     /// [`AddressError`] when one lacks its target or LUN, when they differ, or when two name one
     /// portal.
     pub(crate) fn join(urls: &[Url]) -> Result<Self, AddressError> {
-        let first = urls.first().ok_or(AddressError::Empty)?;
-        let lacks = |what| UrlError {
-            url: first.to_string(),
-            what,
-        };
-        let target = first
-            .target
-            .clone()
-            .ok_or_else(|| lacks(UrlErrorKind::NoTarget))?;
-        let lun = first.lun.ok_or_else(|| lacks(UrlErrorKind::NoLun))?;
-        let mut portals: Vec<(Portal, Option<PortalGroupTag>)> = Vec::new();
+        let address = Self::join_targets(urls)?;
+        address.check(false)?;
+        Ok(address)
+    }
+
+    /// Joins URLs of one logical unit, be it over several targets.
+    ///
+    /// # Errors
+    /// [`AddressError`] when one lacks its target or LUN, when two of one target name different
+    /// units, or when two name one portal of one target.
+    pub(crate) fn join_targets(urls: &[Url]) -> Result<Self, AddressError> {
+        let mut parts: Vec<(&Url, Part)> = Vec::new();
         for url in urls {
-            if url.target != first.target || url.lun != first.lun {
-                let (first, other) = (first.to_string(), url.to_string());
+            let lacks = |what| UrlError {
+                url: url.to_string(),
+                what,
+            };
+            let target = url.target.clone();
+            let target = target.ok_or_else(|| lacks(UrlErrorKind::NoTarget))?;
+            let lun = url.lun.ok_or_else(|| lacks(UrlErrorKind::NoLun))?;
+            let both = |first: &Url| (first.to_string(), url.to_string());
+            let known = parts.iter_mut().find(|(_, part)| part.target == target);
+            let Some((first, part)) = known else {
+                let portals = vec![(url.portal.clone(), url.group)];
+                let part = Part {
+                    target,
+                    portals,
+                    lun,
+                };
+                parts.push((url, part));
+                continue;
+            };
+            if part.lun != lun {
+                let (first, other) = both(first);
                 return Err(AddressError::Different { first, other });
             }
-            let earlier = portals.iter().position(|(portal, _)| *portal == url.portal);
-            if let Some(earlier) = earlier.and_then(|index| urls.get(index)) {
-                let (first, other) = (earlier.to_string(), url.to_string());
+            let mut earlier = urls.iter().take_while(|it| !std::ptr::eq(*it, url));
+            let same = |it: &&Url| it.portal == url.portal && it.target == url.target;
+            if let Some(earlier) = earlier.find(same) {
+                let (first, other) = both(earlier);
                 return Err(AddressError::Twice { first, other });
             }
-            portals.push((url.portal.clone(), url.group));
+            part.portals.push((url.portal.clone(), url.group));
         }
+        let mut parts = parts.into_iter().map(|(_, part)| part);
+        let Part {
+            target,
+            portals,
+            lun,
+        } = parts.next().ok_or(AddressError::Empty)?;
         Ok(Self {
             target,
             portals,
             lun,
+            others: parts.collect(),
         })
+    }
+
+    /// Whether it may be used: several targets only when that was asked for.
+    ///
+    /// # Errors
+    /// [`AddressError::Targets`].
+    pub(crate) fn check(&self, across_targets: bool) -> Result<(), AddressError> {
+        match self.others.first() {
+            Some(other) if !across_targets => Err(AddressError::Targets {
+                first: self.target.clone(),
+                other: other.target.clone(),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// The unit at each target.
+    pub(crate) fn parts(&self) -> Vec<Part> {
+        let first = Part {
+            target: self.target.clone(),
+            portals: self.portals.clone(),
+            lun: self.lun,
+        };
+        let others = self.others.iter().cloned();
+        std::iter::once(first).chain(others).collect()
     }
 }
 
@@ -285,7 +355,7 @@ impl std::str::FromStr for Side {
             .into_iter()
             .map(str::parse)
             .collect::<Result<Vec<Url>, _>>()?;
-        Address::join(&urls).map(Self::Unit)
+        Address::join_targets(&urls).map(Self::Unit)
     }
 }
 

@@ -111,6 +111,10 @@ fn urls_of_different_units_do_not_mix() {
     let other = "iscsi://192.0.2.2/iqn.2026-11.org.example:disk/1";
     assert!(refused(&format!("info {URL} {other}")).contains("different logical units"));
     assert!(refused(&format!("cp {URL},{other} x")).contains("different logical units"));
+    let other = "iscsi://192.0.2.2/iqn.2026-11.org.example:other/0";
+    for line in [format!("info {URL} {other}"), format!("cp {URL},{other} x")] {
+        assert!(refused(&line).contains("--across-targets"), "{line}");
+    }
     assert!(refused(&format!("cp {URL} {URL}")).contains("same logical unit"));
     assert!(refused("cp a b").contains("URL"));
 }

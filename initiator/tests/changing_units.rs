@@ -11,10 +11,10 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use initiator::reservation::{Registration, ReservationKey};
+use initiator::reservation::{Registration, ReservationKey, ReservationType};
 use initiator::{
     AssembleError, Bytes, Error, Event, Initiator, IoBuf, IoErrorKind, LoadBalancePolicy,
-    LogicalUnit, Lun, PathEvent, PathState, Portal, Target, TargetSpec,
+    LogicalUnit, Lun, PathEvent, PathState, Portal, ReservationError, Target, TargetSpec,
 };
 use test_target::{Alua, Config, PortGroup, Server};
 
@@ -371,4 +371,178 @@ async fn units_without_a_unique_identifier_are_not_joined_across_targets() {
     // Within one target the serial number is enough.
     let unit = a.logical_unit(number(0)).await.unwrap();
     write(&unit, 0, 1).await.unwrap();
+}
+
+/// A unit over two portals of one target.
+async fn twofold(server: &Server) -> (Target, LogicalUnit) {
+    let target = login(&initiator(), server, A, &[0, 1]).await;
+    let unit = target.logical_unit(number(0)).await.unwrap();
+    (target, unit)
+}
+
+/// Until a path is refused; gives both sides in words.
+async fn refusal(events: &mut initiator::EventReceiver) -> String {
+    let refused = |event: &Event| {
+        let Event::Unit { event, .. } = event else {
+            return false;
+        };
+        matches!(event, PathEvent::IdentityMismatch { .. })
+    };
+    until(events, refused).await.to_string()
+}
+
+#[tokio::test]
+async fn a_lun_that_leads_to_another_disk_gets_no_write() {
+    let server = serve(Config::default(), &[A, A]).await;
+    let (target, unit) = twofold(&server).await;
+    unit.set_no_path_retry(initiator::NoPathRetry::Fail);
+    let mut events = target.events();
+    write(&unit, 0, 1).await.unwrap();
+    let before = sessions_writes(&server, 0);
+    server.with_target(|target, _| target.replace(0, lun("ANOTHER")));
+    // Over each path in turn, then over none.
+    assert_eq!(in_time(write(&unit, 0, 2)).await, Err(IoErrorKind::NoPath));
+    let told = refusal(&mut events).await;
+    assert!(told.contains("there") && told.contains("here"), "{told}");
+    assert_eq!(sessions_writes(&server, 0), before);
+    // The disk comes back, and an administrator says so.
+    server.with_target(|target, _| target.replace(0, test_target::Lun::default()));
+    unit.look_again(None);
+    until(&mut events, |event| {
+        matches!(
+            event,
+            Event::Unit {
+                event: PathEvent::PathsBack { .. },
+                ..
+            }
+        )
+    })
+    .await;
+    write(&unit, 0, 3).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_disk_that_shrinks_is_refused_with_both_sizes_and_written_to_no_more() {
+    let server = serve(Config::default(), &[A, A]).await;
+    let (target, unit) = twofold(&server).await;
+    unit.set_no_path_retry(initiator::NoPathRetry::Fail);
+    let mut events = target.events();
+    let blocks = unit.geometry().blocks;
+    let before = sessions_writes(&server, 0);
+    server.with_target(|target, _| target.resize(0, blocks - 8));
+    // Over each path in turn, then over none.
+    assert_eq!(in_time(write(&unit, 0, 1)).await, Err(IoErrorKind::NoPath));
+    let told = refusal(&mut events).await;
+    for size in [blocks, blocks - 8] {
+        assert!(told.contains(&size.to_string()), "{size} in {told}");
+    }
+    assert_eq!(sessions_writes(&server, 0), before);
+    assert_eq!(unit.geometry().blocks, blocks);
+}
+
+#[tokio::test]
+async fn a_path_with_another_block_size_is_refused_with_both() {
+    let sizes = |block_bytes| Config {
+        luns: vec![test_target::Lun {
+            block_bytes,
+            ..test_target::Lun::default()
+        }],
+        ..Config::default()
+    };
+    let (one, two) = (
+        serve(sizes(512), &[A]).await,
+        serve(sizes(4096), &[A]).await,
+    );
+    let portals = [one.local_addrs()[0], two.local_addrs()[0]];
+    let spec = TargetSpec {
+        name: A.parse().unwrap(),
+        portals: portals.map(|portal| Portal::from(portal).into()).to_vec(),
+        all_portals: false,
+    };
+    let target = initiator().login(spec).await.unwrap();
+    let error = target.logical_unit(number(0)).await.unwrap_err();
+    let text = error.to_string();
+    for part in [
+        &portals[0].to_string(),
+        &portals[1].to_string(),
+        "512",
+        "4096",
+    ] {
+        assert!(text.contains(part), "{part} in {text}");
+    }
+    let Error::Assemble { source, .. } = &error else {
+        panic!("{error}")
+    };
+    assert!(
+        matches!(**source, AssembleError::Mismatch { .. }),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_portal_named_twice_is_refused_before_anything_is_sent() {
+    let server = serve(Config::default(), &[A]).await;
+    let portal = Portal::from(server.local_addrs()[0]);
+    let spec = TargetSpec {
+        name: A.parse().unwrap(),
+        portals: vec![portal.clone().into(), portal.clone().into()],
+        all_portals: false,
+    };
+    let error = initiator().login(spec).await.unwrap_err();
+    let Error::PortalTwice {
+        portal: twice,
+        first: 0,
+        second: 1,
+        ..
+    } = &error
+    else {
+        panic!("{error}")
+    };
+    assert_eq!(*twice, portal);
+    assert_eq!(server.with_target(|target, _| target.sessions().len()), 0);
+}
+
+#[tokio::test]
+async fn a_reservation_of_another_host_is_named_and_nothing_is_written() {
+    let server = serve(Config::default(), &[A, A]).await;
+    let (_target, unit) = twofold(&server).await;
+    let other = Initiator::builder("iqn.2026-01.org.example:other".parse().unwrap())
+        .build()
+        .unwrap();
+    let theirs = login(&other, &server, A, &[0]).await;
+    let their_unit = theirs.logical_unit(number(0)).await.unwrap();
+    let (key, kind) = (
+        ReservationKey(0x5e),
+        ReservationType::WriteExclusiveRegistrantsOnly,
+    );
+    their_unit
+        .register(key, Registration::default())
+        .await
+        .unwrap();
+    their_unit.reserve(kind).await.unwrap();
+    let before = sessions_writes(&server, 0);
+    assert_eq!(
+        write(&unit, 0, 1).await,
+        Err(IoErrorKind::ReservationConflict)
+    );
+    assert_eq!(sessions_writes(&server, 0), before);
+    // No path is blamed, and reads go on.
+    read(&unit, 0).await;
+    let states = unit
+        .topology()
+        .paths
+        .iter()
+        .map(|path| path.state)
+        .collect::<Vec<_>>();
+    assert_eq!(states, [PathState::Active, PathState::Active]);
+    let ours = ReservationKey(0x11);
+    unit.register(ours, Registration::default()).await.unwrap();
+    let error = unit
+        .reserve(ReservationType::ExclusiveAccessRegistrantsOnly)
+        .await;
+    let Err(ReservationError::Conflict { held: Some(held) }) = error else {
+        panic!("{error:?}")
+    };
+    assert_eq!((held.key, held.kind), (key, kind));
+    assert_eq!(unit.registration(), Some(ours));
 }

@@ -153,19 +153,41 @@ fn paths_of_different_units_do_not_join() {
     let one = url(&format!("iscsi://a/{NAME}/0"));
     let other_lun = url(&format!("iscsi://b/{NAME}/1"));
     let other_name = url(&format!("iscsi://b/{NAME}2/0"));
-    for other in [other_lun, other_name] {
-        let joined = Address::join(&[one.clone(), other]);
-        assert!(
-            matches!(joined, Err(AddressError::Different { .. })),
-            "{joined:?}"
-        );
-    }
+    let joined = Address::join(&[one.clone(), other_lun]);
+    assert!(
+        matches!(joined, Err(AddressError::Different { .. })),
+        "{joined:?}"
+    );
+    let joined = Address::join(&[one.clone(), other_name]);
+    assert!(
+        matches!(joined, Err(AddressError::Targets { .. })),
+        "{joined:?}"
+    );
     let twice = Address::join(&[one.clone(), one.clone()]);
     let (first, other) = (one.to_string(), one.to_string());
     assert_eq!(twice, Err(AddressError::Twice { first, other }));
     assert!(Address::join(&[url("iscsi://a")]).is_err());
     assert!(Address::join(&[url(&format!("iscsi://a/{NAME}"))]).is_err());
     assert_eq!(Address::join(&[]), Err(AddressError::Empty));
+}
+
+#[test]
+fn a_unit_of_several_targets_has_their_portals_apart() {
+    let urls = [
+        url(&format!("iscsi://a/{NAME}/0")),
+        url(&format!("iscsi://a/{NAME}2/7")),
+        url(&format!("iscsi://b/{NAME}/0")),
+    ];
+    let address = Address::join_targets(&urls).unwrap();
+    assert!(address.check(true).is_ok());
+    assert!(address.check(false).is_err());
+    let parts = address.parts();
+    assert_eq!(parts.len(), 2);
+    assert_eq!((parts[0].portals.len(), parts[1].portals.len()), (2, 1));
+    assert_eq!(parts[1].lun.to_string(), "7");
+    let third = url(&format!("iscsi://c/{NAME}2/8"));
+    let differ = Address::join_targets(&[urls[1].clone(), third]);
+    assert!(matches!(differ, Err(AddressError::Different { .. })));
 }
 
 #[test]

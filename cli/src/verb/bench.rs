@@ -15,7 +15,6 @@ use crate::connect::{Context, with_unit};
 use crate::exit::Failure;
 use crate::output;
 use crate::render::table::table;
-use crate::url::Address;
 use crate::view::{self, PathRow};
 
 /// Runs the verb.
@@ -23,7 +22,7 @@ use crate::view::{self, PathRow};
 /// # Errors
 /// An I/O size that does not fit the unit; the first I/O error, after the result was shown.
 pub(crate) async fn run(context: &Context, args: &BenchArgs) -> anyhow::Result<()> {
-    let address = Address::join(&args.unit.urls)?;
+    let address = args.unit.address()?;
     let (report, error) = with_unit(context, &args.unit.login, &address, async |_, unit| {
         measure(context, args, unit).await
     })

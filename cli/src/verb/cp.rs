@@ -40,7 +40,12 @@ pub(crate) async fn run(context: &Context, args: &CpArgs) -> anyhow::Result<()> 
             .await?
         }
         (Side::Unit(from), Side::Unit(to)) => {
-            if from == to || (from.target == to.target && from.lun == to.lun) {
+            let names = |address: &Address| -> Vec<_> {
+                let parts = address.parts().into_iter();
+                parts.map(|part| (part.target, part.lun)).collect()
+            };
+            let there = names(to);
+            if names(from).iter().any(|unit| there.contains(unit)) {
                 let text = "source and destination are the same logical unit";
                 return Err(Failure::Usage(text.to_owned()).into());
             }

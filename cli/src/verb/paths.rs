@@ -20,7 +20,7 @@ use crate::url::Address;
 /// # Errors
 /// Those of the login and of finding the unit.
 pub(crate) async fn run(context: &Context, args: &PathsArgs) -> anyhow::Result<()> {
-    let address = Address::join(&args.unit.urls)?;
+    let address = args.unit.address()?;
     with_unit(
         context,
         &args.unit.login,

@@ -14,7 +14,6 @@ use crate::args::pr::{KeyArgs, PrAction, PrArgs};
 use crate::connect::{Context, with_unit};
 use crate::output;
 use crate::render::table::table;
-use crate::url::Address;
 
 /// Runs the verb.
 ///
@@ -74,7 +73,7 @@ async fn on_unit(
     args: &UnitArgs,
     work: impl AsyncFnOnce(&LogicalUnit) -> Result<(), ReservationError>,
 ) -> anyhow::Result<()> {
-    let address = Address::join(&args.urls)?;
+    let address = args.address()?;
     with_unit(context, &args.login, &address, async |_, unit| {
         // Not cut short by a signal: half a change is worse than a late end.
         Ok(work(unit).await?)
@@ -83,7 +82,7 @@ async fn on_unit(
 }
 
 async fn show(context: &Context, args: &UnitArgs) -> anyhow::Result<()> {
-    let address = Address::join(&args.urls)?;
+    let address = args.address()?;
     let shown = with_unit(context, &args.login, &address, async |_, unit| {
         let look = async {
             Ok(Shown {

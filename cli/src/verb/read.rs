@@ -11,7 +11,6 @@ use crate::connect::{Context, with_unit};
 use crate::exit::Failure;
 use crate::file::Destination;
 use crate::render::progress::Progress;
-use crate::url::Address;
 use crate::{output, stream};
 
 /// Runs the verb.
@@ -19,7 +18,7 @@ use crate::{output, stream};
 /// # Errors
 /// A range beyond the end, those of reading and of writing the destination.
 pub(crate) async fn run(context: &Context, args: &ReadArgs) -> anyhow::Result<()> {
-    let address = Address::join(&args.unit.urls)?;
+    let address = args.unit.address()?;
     if context.output.json && args.output.is_none() {
         let text = "--json needs -o FILE here: standard output carries the data";
         return Err(Failure::Usage(text.to_owned()).into());

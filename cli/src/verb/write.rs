@@ -9,7 +9,6 @@ use serde::Serialize;
 
 use crate::args::WriteArgs;
 use crate::connect::{Context, with_unit};
-use crate::url::Address;
 use crate::{output, stream};
 
 /// Runs the verb.
@@ -17,7 +16,7 @@ use crate::{output, stream};
 /// # Errors
 /// More data than fit, those of reading the source and of writing.
 pub(crate) async fn run(context: &Context, args: &WriteArgs) -> anyhow::Result<()> {
-    let address = Address::join(&args.unit.urls)?;
+    let address = args.unit.address()?;
     let (source, size) = match &args.input {
         None => (
             File::from(std::io::stdin().as_fd().try_clone_to_owned()?),

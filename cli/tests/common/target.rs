@@ -25,12 +25,18 @@ impl Embedded {
             .build()
             .expect("a runtime");
         let wanted = vec![SocketAddr::from(([127, 0, 0, 1], 0)); portals];
-        let portal = Portal {
+        let apart = !config.portal_names.is_empty();
+        let portal = |number: usize| Portal {
             address: String::new(),
-            group: 1,
+            // Targets that share a device share its numbers of portal groups.
+            group: 1 + if apart {
+                u16::try_from(number).expect("few")
+            } else {
+                0
+            },
         };
         let config = Config {
-            portals: vec![portal; portals],
+            portals: (0..portals).map(portal).collect(),
             ..config
         };
         let server = runtime

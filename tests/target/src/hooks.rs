@@ -202,6 +202,14 @@ impl Target {
         }
     }
 
+    /// Puts another disk behind a LUN and queues INQUIRY DATA HAS CHANGED.
+    pub fn replace(&mut self, lun: usize, disk: crate::Lun) {
+        if let Some(unit) = self.units.get_mut(lun) {
+            unit.disk = crate::Disk::new(disk);
+            self.attention(Some(lun), Sense::new(0x06, 0x3f, 0x03), None);
+        }
+    }
+
     /// Changes the size of a LUN and queues CAPACITY DATA HAS CHANGED.
     pub fn resize(&mut self, lun: usize, blocks: u64) {
         if let Some(unit) = self.units.get_mut(lun) {
