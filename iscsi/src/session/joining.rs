@@ -332,6 +332,7 @@ impl Session {
             Next::Forget => {
                 self.connections.remove(cid);
                 self.open_more(now);
+                self.advance_logout(now);
             }
             Next::Retry { at } => {
                 connection.revert();

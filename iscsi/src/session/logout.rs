@@ -1,8 +1,14 @@
 //! Leaving: wait for what is under way, log out, close (RFC 7143 §11.14, §11.15).
+//!
+//! Where nothing is under way any more, a session of several connections first logs out all of them
+//! but one, each by itself. One Logout for all of them would do by the RFC, but a target then ends
+//! connections on which our PDUs may still be on their way (acknowledgements, answers to pings),
+//! and Linux' target of kernel 6.1 does not survive that (`docs/interop-lio.md`).
 
 use std::time::{Duration, Instant};
 
 use scsi::{Certainty, DeliveryError, DeliveryErrorKind, Outcome};
+use smallvec::SmallVec;
 
 use super::connection::{Connection, Work};
 use super::control::Control;
@@ -36,6 +42,8 @@ enum Why {
 enum Step {
     /// Commands under way may still end.
     Draining,
+    /// All connections but one are logged out.
+    Parting,
     /// The Logout is sent.
     Asked(Itt),
 }
@@ -115,37 +123,81 @@ impl Session {
         self.advance_logout(now);
     }
 
-    /// Sends the Logout once nothing is under way, or the time for that is up.
+    /// Goes on with leaving once nothing is under way, or the time for that is up.
     pub(super) fn advance_logout(&mut self, now: Instant) {
         self.advance_partings(now);
         let drained = self.in_flight == 0 && self.pending.is_empty();
+        let others = self.others_are_leaving();
         let Phase::LoggingOut(logout) = &mut self.phase else {
             return;
         };
-        if logout.step == Step::Draining && (drained || logout.deadline <= now) {
-            let itt = self.controls.tag();
-            logout.step = Step::Asked(itt);
-            logout.deadline = later(now, self.config.timeouts.logout);
-            // What was not sent by now never will be; nothing may follow a Logout.
-            self.pending.clear();
-            let Some(cid) = self.speaker() else {
-                return self.logout_refused(now);
-            };
-            for connection in self.connections.iter_mut() {
-                connection.sending.clear();
-                if connection.cid != cid {
-                    connection.controls.clear();
-                }
+        let late = logout.deadline <= now;
+        match logout.step {
+            Step::Draining if drained => {
+                logout.step = Step::Parting;
+                logout.deadline = later(now, self.config.timeouts.logout);
+                self.part_from_others(now);
+                self.advance_logout(now);
             }
-            let (reason, exp_stat_sn) = (LogoutReason::CloseSession, None);
-            let logout = Control::Logout {
-                itt,
-                reason,
-                cid,
-                exp_stat_sn,
-            };
-            self.push_control(cid, logout);
+            Step::Parting if others && !late => {}
+            Step::Draining if !late => {}
+            Step::Draining | Step::Parting => self.log_session_out(now),
+            Step::Asked(_) => {}
         }
+    }
+
+    /// Logs out every connection but the one on which the session is logged out.
+    fn part_from_others(&mut self, now: Instant) {
+        let Some(speaker) = self.speaker() else {
+            return;
+        };
+        let others = self
+            .connections
+            .iter()
+            .filter(|it| it.cid != speaker && it.may_send() && matches!(it.work, Work::Nothing));
+        let others: SmallVec<[Cid; 4]> = others.map(|it| it.cid).collect();
+        for cid in others {
+            self.log_connection_out(now, cid);
+        }
+    }
+
+    fn others_are_leaving(&self) -> bool {
+        let leaving = |it: &Connection| {
+            matches!(
+                it.work,
+                Work::Draining { .. } | Work::LoggingOut { .. } | Work::Closing(_)
+            )
+        };
+        self.connections.len() > 1 && self.connections.iter().any(leaving)
+    }
+
+    /// Sends the Logout for the whole session.
+    fn log_session_out(&mut self, now: Instant) {
+        // What was not sent by now never will be; nothing may follow a Logout.
+        self.pending.clear();
+        let Some(cid) = self.speaker() else {
+            return self.logout_refused(now);
+        };
+        let itt = self.controls.tag();
+        let Phase::LoggingOut(logout) = &mut self.phase else {
+            return;
+        };
+        logout.step = Step::Asked(itt);
+        logout.deadline = later(now, self.config.timeouts.logout);
+        for connection in self.connections.iter_mut() {
+            connection.sending.clear();
+            if connection.cid != cid {
+                connection.controls.clear();
+            }
+        }
+        let (reason, exp_stat_sn) = (LogoutReason::CloseSession, None);
+        let logout = Control::Logout {
+            itt,
+            reason,
+            cid,
+            exp_stat_sn,
+        };
+        self.push_control(cid, logout);
     }
 
     /// Whether nothing may be sent on a connection any more: the Logout of the session goes, or
@@ -174,7 +226,7 @@ impl Session {
             return;
         };
         match logout.step {
-            Step::Draining => self.advance_logout(now),
+            Step::Draining | Step::Parting => self.advance_logout(now),
             Step::Asked(_) if logout.deadline <= now => self.logout_refused(now),
             Step::Asked(_) => {}
         }

@@ -136,6 +136,15 @@ impl Session {
         }
     }
 
+    /// Logs out a connection that has no task under way, at once.
+    pub(super) fn log_connection_out(&mut self, now: Instant, cid: Cid) {
+        if let Some(connection) = self.connections.get_mut(cid) {
+            let (until, remedy) = (now, Remedy::Terminate);
+            connection.work = Work::Draining { until, remedy };
+        }
+        self.send_own_logout(now, cid);
+    }
+
     /// Logs a connection out on itself.
     pub(super) fn send_own_logout(&mut self, now: Instant, cid: Cid) {
         let itt = self.controls.tag();

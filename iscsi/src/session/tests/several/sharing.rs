@@ -314,16 +314,39 @@ fn the_target_gets_the_connection_closed_at_level_2_too() {
     }
 }
 
+/// Each by itself (reason 1, its own CID), the last one together with the session (reason 0).
 #[test]
-fn the_session_is_logged_out_on_one_connection() {
+fn a_session_leaves_its_further_connections_before_it_ends() {
     let mut peer = Several::up(0, 3);
     peer.session.logout(peer.now);
+    peer.silent(1);
+    for cid in [2, 3] {
+        let own = peer.one(cid);
+        assert_eq!((own.opcode(), own.bhs[1]), (LOGOUT, 0x81));
+        assert_eq!(own.bhs[20..22], cid.to_be_bytes());
+        peer.silent(1);
+        peer.logged_out(cid, own.itt(), 0, [0, 0]);
+    }
     let logout = peer.one(1);
     assert_eq!((logout.opcode(), logout.bhs[1]), (LOGOUT, 0x80));
-    peer.silent(2);
-    peer.silent(3);
     peer.logged_out(1, logout.itt(), 0, [0, 0]);
     assert_eq!(peer.closed.len(), 3);
+    assert!(peer.session.is_closed());
+}
+
+/// A target that does not answer for a connection is asked for the session all the same.
+#[test]
+fn a_further_connection_that_is_not_logged_out_holds_nothing_up() {
+    let mut peer = Several::up(0, 2);
+    peer.session.logout(peer.now);
+    peer.one(2);
+    let limit = peer.session.config.timeouts.logout;
+    peer.wait(limit - Duration::from_millis(1));
+    assert!(peer.sent(1).iter().all(|pdu| pdu.opcode() != LOGOUT));
+    peer.wait(Duration::from_millis(1));
+    let logout = peer.sent(1).pop().unwrap();
+    assert_eq!((logout.opcode(), logout.bhs[1]), (LOGOUT, 0x80));
+    peer.logged_out(1, logout.itt(), 0, [0, 0]);
     assert!(peer.session.is_closed());
 }
 
