@@ -1063,11 +1063,35 @@ fn a_lost_r2t_is_asked_for_and_one_that_comes_again_is_dropped() {
     assert_eq!((out.word(20), out.word(40)), (0x60, 8192));
     peer.reply(&[lost]);
     peer.silent();
-    // R2Ts are not asked for by a timer (RFC 7143 §7.1.4.1).
     let answer = peer.answer(itt, 0);
     peer.reply(&[answer]);
     peer.good(key);
     assert_eq!(peer.session.stats.duplicates, 2);
+}
+
+#[test]
+fn a_lost_r2t_is_not_asked_for_on_a_timer() {
+    // RFC 7143 §7.1.4.1: the target has timers of its own. Data are asked for again.
+    for reads in [false, true] {
+        let mut peer = plain();
+        let command = if reads {
+            read(1024)
+        } else {
+            write(&pattern(16_384))
+        };
+        let (_, command) = peer.sent_command(command);
+        let itt = command.itt();
+        let second = if reads {
+            peer.data_in(itt, 1, 512, &[1; 512])
+        } else {
+            peer.r2t(itt, 0x61, 1, 12_288, 4096)
+        };
+        peer.reply(&[second]);
+        let snacks = |sent: Vec<Pdu>| sent.iter().filter(|pdu| pdu.opcode() == SNACK).count();
+        assert_eq!(snacks(peer.sent()), 1);
+        peer.wait(peer.session.config.recovery.again_after);
+        assert_eq!(snacks(peer.sent()), usize::from(reads));
+    }
 }
 
 // ---- Headers ----
