@@ -459,6 +459,22 @@ impl Rig {
         let log = self.target.wire_log().iter().skip(from);
         log.filter(ours).cloned().collect()
     }
+
+    /// What the target has sent since `from` records of the wire log, with this opcode, whether it
+    /// arrived or not.
+    #[must_use]
+    pub fn heard(&self, from: usize, opcode: u8) -> Vec<WireRecord> {
+        let theirs =
+            |record: &&WireRecord| record.direction != Direction::In && record.opcode() == opcode;
+        let log = self.target.wire_log().iter().skip(from);
+        log.filter(theirs).cloned().collect()
+    }
+
+    /// Records of the wire log so far.
+    #[must_use]
+    pub fn mark(&self) -> usize {
+        self.target.wire_log().len()
+    }
 }
 
 fn place(

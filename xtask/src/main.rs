@@ -15,6 +15,7 @@
     reason = "it reads our own sources and cargo's output; a panic is report enough"
 )]
 
+mod conformance;
 mod dependencies;
 mod fuzz;
 mod instructions;
@@ -48,6 +49,8 @@ enum Verb {
     Dependencies,
     /// Run the simulation; with --seed one run of it
     Sim(sim::Options),
+    /// Run the conformance tests and compare docs/conformance.md with what they say
+    Conformance(conformance::Options),
     /// Fuzz the parsers, every one of them unless one is named
     Fuzz(fuzz::Options),
     /// Count instructions of the data path and compare them with the snapshot
@@ -62,6 +65,7 @@ fn main() -> ExitCode {
         Verb::Tidy => tidy::run(),
         Verb::Dependencies => dependencies::run(),
         Verb::Sim(options) => sim::run(&options),
+        Verb::Conformance(options) => conformance::run(&options),
         Verb::Fuzz(options) => fuzz::run(&options),
         Verb::Instructions(options) => instructions::run(&options),
         Verb::Packages => packages::install(),

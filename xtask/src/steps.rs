@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 
 use crate::process::{self, cargo_with};
-use crate::{dependencies, fuzz, instructions, packages, sim, tidy};
+use crate::{conformance, dependencies, fuzz, instructions, packages, sim, tidy};
 
 struct Step {
     name: &'static str,
@@ -56,6 +56,11 @@ const STEPS: &[Step] = &[
         name: "unit",
         purpose: "unit and integration tests",
         run: || cargo("test --workspace --quiet"),
+    },
+    Step {
+        name: "conformance",
+        purpose: "docs/conformance.md says what the tests say",
+        run: || conformance::run(&conformance::Options::default()),
     },
     Step {
         name: "oracles",
