@@ -17,6 +17,7 @@ mod machine;
 mod markdown;
 mod matrix;
 mod measure;
+mod network;
 mod null;
 mod pdu;
 mod report;

@@ -17,7 +17,7 @@ use crate::matrix::{self, Cell, SLOW_MBIT, Server};
 use crate::report::{Circumstances, Report, Row};
 use crate::servers::Target;
 use crate::tools::Tools;
-use crate::{child, goals, machine, markdown, sessions, svg, verify};
+use crate::{child, goals, machine, markdown, network, sessions, svg, verify};
 
 /// What to measure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -149,7 +149,9 @@ fn measured(args: &RunArgs) -> Result<Report> {
             busy * 100.0
         );
     }
+    // May need the network of the host.
     let tools = Tools::prepare()?;
+    network::enter()?;
     if args.realtime {
         child::use_realtime();
     }
@@ -300,7 +302,11 @@ fn circumstances(load_before: String, rounds: u32, seconds: f64) -> Circumstance
     Circumstances {
         command: std::env::args().skip(1).collect::<Vec<_>>().join(" "),
         commit: machine::said("git", &["describe", "--always", "--dirty"]),
-        machine: machine::name(),
+        machine: format!(
+            "{}, TCP with {}",
+            machine::name(),
+            network::congestion_control()
+        ),
         libiscsi: machine::said("dpkg-query", &["-W", "-f", "${Version}", "libiscsi7"]),
         load_before,
         load_after: String::new(),
