@@ -42,6 +42,8 @@ pub(super) struct Core {
     /// When the driver's timer wakes it.
     pub(super) armed: Option<Instant>,
     pub(super) queue: Queue,
+    /// What waiting callers were told last.
+    published: Status,
 }
 
 /// Callers who wait for a slot of the task table.
@@ -114,9 +116,10 @@ impl Outlet {
 
 impl Shared {
     pub(super) fn new(session: Session) -> Self {
+        let published = status(&session);
         Self {
             slots: Semaphore::new(0),
-            status: watch::Sender::new(status(&session)),
+            status: watch::Sender::new(published),
             events: broadcast::Sender::new(EVENTS_KEPT),
             core: Mutex::new(Core {
                 session,
@@ -124,6 +127,7 @@ impl Shared {
                 rung: false,
                 armed: None,
                 queue: Queue::default(),
+                published,
             }),
             writer: Mutex::new(Writer {
                 outlets: vec![Outlet::new()],
@@ -151,11 +155,10 @@ impl Shared {
             self.slots.add_permits(promises);
         }
         let now = status(&core.session);
-        self.status.send_if_modified(|seen| {
-            let changed = *seen != now;
-            *seen = now;
-            changed
-        });
+        if core.published != now {
+            core.published = now;
+            self.status.send_replace(now);
+        }
     }
 }
 

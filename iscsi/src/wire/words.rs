@@ -8,17 +8,28 @@
 
 use std::fmt;
 
+use tracing::level_filters::LevelFilter;
+
 use super::field::{get, get_u16, get_u32};
 use super::{Bhs, Opcode};
 
 /// Tells that a PDU was handed over for sending.
 pub(super) fn sent(bhs: &Bhs, data: &[u8]) {
-    tell("->", bhs, data);
+    if somebody_listens() {
+        tell("->", bhs, data);
+    }
 }
 
 /// Tells that a PDU came in whole (or, for Data-In, its header).
 pub(super) fn received(bhs: &Bhs, data: &[u8]) {
-    tell("<-", bhs, data);
+    if somebody_listens() {
+        tell("<-", bhs, data);
+    }
+}
+
+/// Asked first, because it is asked for every PDU.
+fn somebody_listens() -> bool {
+    LevelFilter::current() >= LevelFilter::DEBUG
 }
 
 fn tell(direction: &str, bhs: &Bhs, data: &[u8]) {
