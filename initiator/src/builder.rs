@@ -312,7 +312,7 @@ impl Builder {
         }
         self.offer.check()?;
         let auth = self.auth_policy()?;
-        if self.discovery_auth == DiscoveryAuth::Chap && auth == AuthPolicy::None {
+        if self.discovery_auth == DiscoveryAuth::Chap && auth == AuthPolicy::Forgo {
             return Err(BuildError::DiscoveryAlone);
         }
         let shards = match self.runtime {
@@ -344,7 +344,8 @@ impl Builder {
     fn auth_policy(&self) -> Result<AuthPolicy, BuildError> {
         let Some(ours) = self.chap.clone() else {
             return match self.mutual {
-                None => Ok(AuthPolicy::None),
+                // A round trip less; a target that wants to be asked is asked then.
+                None => Ok(AuthPolicy::Forgo),
                 Some(_) => Err(BuildError::MutualAlone),
             };
         };

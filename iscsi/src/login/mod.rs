@@ -9,6 +9,10 @@
 //!
 //! A [`Login`] is driven by two calls: [`Login::poll_transmit`] gives the next request, and
 //! [`Login::handle`] takes the response to it. There is never more than one request outstanding.
+//! Without anything to authenticate ([`AuthPolicy::Forgo`]) the login begins with the second stage,
+//! which saves a round trip (RFC 7143 §6.3.1). A target that insists on the first one says so by
+//! refusing; [`Login::fallback`] then begins with it.
+//!
 //! Each stage owns what only it needs (authentication, [negotiation](crate::text::negotiate)), and
 //! is given up when it is left, so nothing of the security stage can be used in the next one.
 //!
@@ -66,6 +70,9 @@ pub enum SessionKind {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AuthPolicy {
+    /// Not at all, without asking: the security stage is left out (RFC 7143 §6.3.1). A target
+    /// that wants it refuses, and then it has to be [`AuthPolicy::None`].
+    Forgo,
     /// Not at all: `AuthMethod=None` is offered, nothing else accepted.
     None,
     /// CHAP, one way or mutual: `AuthMethod=CHAP` is offered, nothing else accepted.
@@ -167,6 +174,7 @@ pub struct Login {
     version_max: Option<u8>,
     responses: u16,
     sent: Option<Sent>,
+    first_stage: Stage,
     stage: Stage,
     state: State,
     /// See [`Login::fallback`].
@@ -191,18 +199,25 @@ impl Login {
         };
         let mut pairs = identity(&config, session, leading)?;
         let negotiation = Negotiation::new(config.offer, session, leading)?;
-        // Always through the security stage: targets exist that refuse to start in the
-        // operational one, none that refuse AuthMethod=None without wanting authentication.
-        let security = Security::new(config.auth, entropy)?;
-        let opening = security.opening();
-        pairs.extend(opening.pairs);
-        let mut phase = Phase {
+        let mut phase = Box::new(Phase {
             negotiation,
             inbound: Assembler::new(NEGOTIATION_BYTES_MAX),
             outbound: VecDeque::new(),
             transit: false,
+        });
+        let (stage, state) = if config.auth == AuthPolicy::Forgo {
+            pairs.extend(phase.negotiation.opening());
+            phase.queue(&pairs, true);
+            let state = State::Operational(phase, vec![security::forgone()]);
+            (Stage::OperationalNegotiation, state)
+        } else {
+            let security = Security::new(config.auth, entropy)?;
+            let opening = security.opening();
+            pairs.extend(opening.pairs);
+            phase.queue(&pairs, opening.transit);
+            let state = State::Security(phase, Box::new(security));
+            (Stage::SecurityNegotiation, state)
         };
-        phase.queue(&pairs, opening.transit);
         Ok(Self {
             isid: config.isid,
             tsih: config.tsih,
@@ -214,8 +229,9 @@ impl Login {
             version_max: None,
             responses: 0,
             sent: None,
-            stage: Stage::SecurityNegotiation,
-            state: State::Security(Box::new(phase), Box::new(security)),
+            first_stage: stage,
+            stage,
+            state,
             fallback: None,
         })
     }
@@ -290,10 +306,19 @@ impl Login {
 
     /// After an error: how one more login, on a new connection, may succeed where this one did
     /// not. Some old targets cannot read a list of CHAP algorithms; for them it is CHAP with MD5
-    /// alone. `None` when that was offered already or the failure was another.
+    /// alone. A target that does not take a login without the security stage gets one with it.
+    /// `None` when that was offered already or the failure was another.
     #[must_use]
     pub const fn fallback(&self) -> Option<&AuthPolicy> {
         self.fallback.as_ref()
+    }
+
+    /// The target closed the connection instead of answering. Whether [`Login::fallback`] has
+    /// something for that; only before the first answer.
+    pub fn handle_closed(&mut self) {
+        if self.first_stage == Stage::OperationalNegotiation && self.responses == 0 {
+            self.fallback = Some(AuthPolicy::None);
+        }
     }
 
     fn security(
@@ -429,7 +454,8 @@ impl Login {
         Ok(sent)
     }
 
-    /// A refusal that may come from our list of CHAP algorithms is worth one more try.
+    /// A refusal that may come from our list of CHAP algorithms, or from the missing security
+    /// stage, is worth one more try.
     fn note_fallback(&mut self, state: &State, error: &LoginError) {
         let refused = matches!(
             error,
@@ -438,10 +464,27 @@ impl Login {
                 ..
             }
         );
-        if let State::Security(_, security) = state
-            && refused
-        {
-            self.fallback = security.fallback();
+        // Of a first answer in a stage the target did not expect anything may be wrong.
+        let unexpected = matches!(
+            error,
+            LoginError::Protocol { .. }
+                | LoginError::Rejected {
+                    status: LoginStatus::AUTHORIZATION_FAILURE
+                        | LoginStatus::MISSING_PARAMETER
+                        | LoginStatus::INVALID_DURING_LOGIN,
+                    ..
+                }
+        );
+        match state {
+            State::Security(_, security) if refused => self.fallback = security.fallback(),
+            State::Operational(..)
+                if self.first_stage == Stage::OperationalNegotiation
+                    && self.responses == 1
+                    && (refused || unexpected) =>
+            {
+                self.fallback = Some(AuthPolicy::None);
+            }
+            State::Security(..) | State::Operational(..) | State::Over => {}
         }
     }
 }

@@ -35,7 +35,7 @@ impl Security {
     ) -> Result<Self, LoginError> {
         let mut bytes = [0; ENTROPY_BYTES];
         let method = match &policy {
-            AuthPolicy::None => Method::None,
+            AuthPolicy::Forgo | AuthPolicy::None => Method::None,
             AuthPolicy::Chap(_) => {
                 entropy(&mut bytes);
                 // A challenge that can be foreseen can be answered from a recording.
@@ -82,7 +82,7 @@ impl Security {
         }
         let keys = own.iter().map(|pair| (&*pair.key, &*pair.value));
         match (&self.policy, &mut self.exchange) {
-            (AuthPolicy::None, _) => refuse_keys(&own)?,
+            (AuthPolicy::Forgo | AuthPolicy::None, _) => refuse_keys(&own)?,
             (AuthPolicy::Chap(chap), None) => {
                 refuse_keys(&own)?;
                 if !self.agreed {
@@ -159,6 +159,16 @@ impl Security {
             });
         }
         rows
+    }
+}
+
+/// The row for a login without this stage.
+pub(super) fn forgone() -> NegotiatedKey {
+    NegotiatedKey {
+        key: Key::AuthMethod.name(),
+        requested: None,
+        answered: None,
+        result: Method::None.as_str().to_owned(),
     }
 }
 

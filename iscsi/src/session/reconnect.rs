@@ -254,6 +254,9 @@ impl Session {
     /// The peer closed the connection, or the network broke it (`reason`).
     pub fn handle_lost(&mut self, now: Instant, cid: Cid, reason: Option<String>) {
         self.latest = now;
+        if reason.is_none() {
+            self.closed_in_login(cid);
+        }
         if self.connections.get(cid).is_some() {
             let work = self.connections.get(cid).map(|it| &it.work);
             let reason = match (reason, &self.phase, work) {
@@ -265,6 +268,20 @@ impl Session {
                 (None, ..) => LossReason::ClosedByTarget,
             };
             self.connection_failed(now, cid, reason);
+        }
+    }
+
+    /// The target closed the connection; a login under way may know another way.
+    fn closed_in_login(&mut self, cid: Cid) {
+        let leading = self.connections.leading().cid == cid;
+        if let (true, Phase::LoggingIn { login, .. }) = (leading, &mut self.phase) {
+            login.handle_closed();
+            self.reconnect.fallback = login.fallback().cloned();
+        } else if let Some(connection) = self.connections.get_mut(cid)
+            && let Work::LoggingIn { login, .. } = &mut connection.work
+        {
+            login.handle_closed();
+            connection.fallback = login.fallback().cloned();
         }
     }
 

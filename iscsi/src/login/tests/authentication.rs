@@ -276,3 +276,91 @@ fn chap_does_not_start_without_randomness() {
         assert!(Login::start(config, &mut |bytes| bytes.fill(1)).is_ok());
     }
 }
+
+fn forgoing() -> Scripted {
+    Scripted::new(LoginConfig {
+        auth: AuthPolicy::Forgo,
+        ..config()
+    })
+}
+
+#[test]
+fn with_nothing_to_authenticate_one_exchange_is_enough() {
+    let mut script = forgoing();
+    let (request, pairs) = script.request();
+    assert!(request.transit);
+    assert_eq!(request.current, Stage::OperationalNegotiation);
+    assert_eq!(request.next, Stage::FullFeaturePhase);
+    let keys: Vec<&str> = pairs.iter().map(|(key, _)| &**key).collect();
+    assert_eq!(keys[..3], ["InitiatorName", "SessionType", "TargetName"]);
+    assert!(keys.contains(&"MaxRecvDataSegmentLength"), "{keys:?}");
+    assert!(!keys.contains(&"AuthMethod"), "{keys:?}");
+    let response = script.response(&request);
+    let logged_in = done(script.answer(&response, &[("TargetPortalGroupTag", "7")]));
+    assert_eq!(
+        logged_in.session.target_portal_group_tag.map(|tag| tag.0),
+        Some(7)
+    );
+    let method = logged_in.keys.iter().find(|row| row.key == "AuthMethod");
+    assert_eq!(method.unwrap().result, "None");
+}
+
+#[test]
+fn a_target_that_wants_the_security_stage_gets_it_once() {
+    for (class, detail) in [(2, 0), (2, 1), (2, 2), (2, 7), (2, 11)] {
+        let mut script = forgoing();
+        let (request, _) = script.request();
+        let mut response = script.response(&request);
+        (response.status_class, response.status_detail) = (class, detail);
+        response.transit = false;
+        assert!(script.answer(&response, &[]).is_err());
+        let fallback = script.login.fallback().cloned();
+        assert_eq!(fallback, Some(AuthPolicy::None), "{class}/{detail}");
+        // That login asks, and has no further way.
+        let mut asking = Scripted::new(config());
+        let (request, pairs) = asking.request();
+        assert!(pairs.contains(&("AuthMethod".into(), "None".into())));
+        let mut response = asking.response(&request);
+        (response.status_class, response.status_detail) = (class, detail);
+        assert!(asking.answer(&response, &[]).is_err());
+        assert!(asking.login.fallback().is_none());
+    }
+    // These are not about the stage.
+    for (class, detail) in [(2, 3), (2, 4), (2, 6), (3, 0), (3, 1)] {
+        let mut script = forgoing();
+        let (request, _) = script.request();
+        let mut response = script.response(&request);
+        (response.status_class, response.status_detail) = (class, detail);
+        assert!(script.answer(&response, &[]).is_err());
+        assert!(script.login.fallback().is_none(), "{class}/{detail}");
+    }
+}
+
+#[test]
+fn an_answer_in_the_stage_that_was_left_out_is_taken_as_a_wish_for_it() {
+    let mut script = forgoing();
+    let (request, _) = script.request();
+    let mut response = script.response(&request);
+    response.current = Stage::SecurityNegotiation;
+    response.next = Stage::OperationalNegotiation;
+    broken(script.answer(&response, &[("AuthMethod", "CHAP")]));
+    assert_eq!(script.login.fallback(), Some(&AuthPolicy::None));
+}
+
+#[test]
+fn a_target_that_closes_instead_of_answering_is_asked_once_more() {
+    let mut script = forgoing();
+    script.request();
+    script.login.handle_closed();
+    assert_eq!(script.login.fallback(), Some(&AuthPolicy::None));
+    // Not after an answer, and not in the security stage.
+    let mut script = forgoing();
+    script.delay(&[("TargetPortalGroupTag", "1")]).unwrap();
+    script.request();
+    script.login.handle_closed();
+    assert!(script.login.fallback().is_none());
+    let mut script = Scripted::new(config());
+    script.request();
+    script.login.handle_closed();
+    assert!(script.login.fallback().is_none());
+}
