@@ -120,7 +120,8 @@ impl Slot {
     }
 
     /// A qualifier for a path for which `is_free` holds: the one it had, else one that no other
-    /// path to `target` ever had, else any. It is on disk when this returns.
+    /// path to `target` is remembered with. It is on disk when this returns. `None` when there is
+    /// none of either kind.
     pub(crate) fn qualifier(
         &mut self,
         target: &IscsiName,

@@ -21,6 +21,7 @@ use scsi::{
     Outcome, Residual, RwOptions, ScsiAnswer, Status, TaskAttribute,
 };
 
+use crate::classify::{Verdict, classify};
 use crate::clock::Clock;
 use crate::error::{IoError, IoErrorKind};
 use crate::fence::{Cause, HoldId, Standing};
@@ -493,7 +494,10 @@ impl<'a, N: Nexus, C: Clock> Underway<'a, N, C> {
     fn tally(&self, outcome: &Outcome, took: Duration) {
         let counters = &self.path.counters;
         match outcome {
-            Outcome::Answered(answer) if answer.status == Status::GOOD => return self.good(took),
+            // CONDITION MET and RECOVERED ERROR acknowledge no less than GOOD does.
+            Outcome::Answered(_) if classify(outcome).verdict(false) == Verdict::Good => {
+                return self.good(took);
+            }
             Outcome::Answered(_) => count(&counters.device_errors),
             Outcome::Failed(_) => count(&counters.transport_errors),
         }

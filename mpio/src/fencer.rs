@@ -171,7 +171,7 @@ async fn second_level<N: Nexus, C: Clock>(
             path.nexus.reset_logical_unit(life, budget).await?;
             Ok(FenceQuality::TasksEnded)
         }
-        SecondFence::PrAbort => pr_abort(unit).await,
+        SecondFence::PrAbort => pr_abort(unit, dead).await,
         SecondFence::Stpg => {
             let (_, _, group) = other_path(unit, dead).ok_or(FenceFailure::NoOtherPath)?;
             let group = group.ok_or(FenceFailure::NoPortGroups)?;
@@ -203,18 +203,31 @@ fn other_path<N: Nexus, C: Clock>(
 
 /// PREEMPT AND ABORT of our own key, which all paths share: what the dead path left behind is
 /// aborted, and so is what the others have under way. They register again when they are looked at.
-async fn pr_abort<N: Nexus, C: Clock>(unit: &Unit<N, C>) -> Result<FenceQuality, FenceFailure> {
+///
+/// It reaches only registered nexuses: what a path without a registration left behind would live
+/// on.
+async fn pr_abort<N: Nexus, C: Clock>(
+    unit: &Unit<N, C>,
+    dead: PathId,
+) -> Result<FenceQuality, FenceFailure> {
     let refused = |problem: &dyn std::fmt::Display| FenceFailure::Refused {
         command: "PREEMPT AND ABORT",
         problem: problem.to_string(),
     };
     let key = unit.registered.key().ok_or(FenceFailure::NotRegistered)?;
+    let table = unit.table.load_full();
+    let dead = table.get(dead).ok_or(FenceFailure::NotRegistered)?;
+    if !dead.path.is_registered() {
+        return Err(FenceFailure::NotRegistered);
+    }
     let held = reservation::reservation(unit).await;
     let held = held.map_err(|error| refused(&error))?.held;
     // Without a reservation the type means nothing.
     let kind = held.map_or(ReservationType::WriteExclusiveRegistrantsOnly, |it| it.kind);
     let done = reservation::preempt(unit, key, kind, true).await;
     for entry in &unit.table.load().entries {
+        // Whoever comes up meanwhile registers after this, before it carries anything.
+        entry.path.set_registered(false);
         if let Some(incarnation) = entry.path.gate() {
             let trouble = Trouble::Changed;
             entry.path.report(Report {

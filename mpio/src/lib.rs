@@ -22,7 +22,8 @@
 //! - **Acknowledged writes are not lost in silence.** When the device restarts with a volatile
 //!   cache, the next flush fails (`cache.rs`).
 //!
-//! What is not here yet: referrals of logical-block-dependent groups.
+//! What it deliberately does not do: follow referrals (SBC-3 §4.28). A group whose state depends
+//! on the logical block carries I/O after the better groups, and what it refuses goes elsewhere.
 //!
 //! Decisions take bytes and time as arguments; the only thing that waits is driven by a
 //! [`Clock`]. Without the feature `tokio` there is no runtime in here at all.

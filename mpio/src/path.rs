@@ -6,7 +6,7 @@
 //! while a report is waiting to be read, so a sign of trouble cannot be overtaken.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -222,6 +222,8 @@ pub(crate) struct Path<N> {
     load: AtomicU64,
     /// The newest life that was used, and since when.
     born: Mutex<Option<(Incarnation, Instant)>>,
+    /// Its nexus is registered with the unit's persistent-reservation key, as far as is known.
+    registered: AtomicBool,
     /// When the unit last said through it that it was powered on or reset.
     restarted: Mutex<Option<Instant>>,
     reports: Mutex<Option<Report>>,
@@ -248,6 +250,7 @@ impl<N: Nexus> Path<N> {
             gate: AtomicU64::new(0),
             load: AtomicU64::new(0),
             born: Mutex::new(None),
+            registered: AtomicBool::new(false),
             restarted: Mutex::new(None),
             reports: Mutex::new(None),
             attention: Signal::default(),
@@ -284,6 +287,16 @@ impl<N> Path<N> {
     pub(crate) fn lives_since(&self, incarnation: Incarnation) -> Option<Instant> {
         let (life, since) = (*lock(&self.born))?;
         (life == incarnation).then_some(since)
+    }
+
+    /// Its nexus is registered with the unit's key, or is not.
+    pub(crate) fn set_registered(&self, registered: bool) {
+        self.registered.store(registered, Ordering::SeqCst);
+    }
+
+    /// Whether its nexus is certainly registered with the unit's key.
+    pub(crate) fn is_registered(&self) -> bool {
+        self.registered.load(Ordering::SeqCst)
     }
 
     /// The unit said at `now` that it was powered on or reset.

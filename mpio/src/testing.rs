@@ -217,6 +217,8 @@ pub(crate) enum Fate {
     Sense(u8, u8, u8),
     /// CHECK CONDITION with a deferred medium error.
     Deferred,
+    /// Carried out, with RECOVERED ERROR.
+    Remark,
     /// GOOD after this.
     Slow(Duration),
 }
@@ -577,6 +579,15 @@ impl FakeNexus {
             Fate::Sense(key, asc, ascq) => {
                 after(latency).await;
                 Outcome::Answered(sense(key, asc, ascq))
+            }
+            Fate::Remark => {
+                after(latency).await;
+                let done = self.perform(command);
+                let mut answer = sense(1, 0x17, 1);
+                if let Outcome::Answered(done) = done {
+                    answer.transferred = done.transferred;
+                }
+                Outcome::Answered(answer)
             }
             Fate::Deferred => {
                 after(latency).await;

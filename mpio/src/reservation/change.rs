@@ -127,6 +127,9 @@ pub(crate) async fn clear<N: Nexus, C: Clock>(unit: &Unit<N, C>) -> Result<(), E
         key: ReservationKey::NONE,
         with: Registration::default(),
     });
+    for entry in &unit.table.load().entries {
+        entry.path.set_registered(false);
+    }
     Ok(())
 }
 

@@ -64,6 +64,7 @@ async fn register<N: Nexus, C: Clock>(
     let before = path.keys().await?;
     let ours = |list: &RegisteredKeys| list.keys.iter().filter(|key| **key == wish.key).count();
     if ours(&before) == 0 {
+        path.path.set_registered(false);
         return Ok(Standing::Lost);
     }
     path.change(&set(wish.key)).await?;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use scsi::cdb::primary::PersistentReserveIn;
-use scsi::reservation::PersistentReserveOut;
+use scsi::reservation::{PersistentReserveOut, ReservationKey};
 use scsi::{
     Cdb, Command, DataPhase, DeliveryError, Incarnation, IoBuf, Nexus, Outcome, ParseError, Status,
     TaskAttribute,
@@ -47,9 +47,18 @@ impl<N: Nexus, C: Clock> OnPath<'_, N, C> {
     /// PERSISTENT RESERVE OUT.
     pub(super) async fn change(&self, what: &PersistentReserveOut) -> Result<(), Refusal> {
         let (cdb, parameters) = what.to_command();
+        let registers = match what {
+            PersistentReserveOut::RegisterAndIgnore { new, .. } => {
+                // Until it is certain, neither is the registration.
+                self.path.set_registered(false);
+                *new != ReservationKey::NONE
+            }
+            _ => self.path.is_registered(),
+        };
         self.carry(&cdb, || DataPhase::Write(parameters.clone()))
-            .await
-            .map(|_| ())
+            .await?;
+        self.path.set_registered(registers);
+        Ok(())
     }
 
     /// PERSISTENT RESERVE IN, with as much room as the answer `needs`.

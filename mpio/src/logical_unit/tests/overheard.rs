@@ -86,6 +86,18 @@ fn a_path_that_met_the_restart_is_no_witness_against_it() {
 }
 
 #[test]
+fn a_write_that_ended_with_a_remark_is_acknowledged_and_may_be_lost_in_the_cache() {
+    let bench = Bench::new(1);
+    bench.paths[0].set(|inner| inner.write_cache = true);
+    let unit = bench.failover();
+    bench.script(0, &[Fate::Remark, Fate::Sense(6, 0x29, 0)]);
+    bench.write(&unit, 0, 1).unwrap();
+    bench.read(&unit, 0).unwrap();
+    let error = bench.executor.run(unit.flush()).unwrap_err();
+    assert_eq!(error.kind, IoErrorKind::CacheLost);
+}
+
+#[test]
 fn a_change_of_reservations_that_never_gets_an_answer_ends_as_unknown() {
     let bench = Bench::new(2);
     let unit = bench.failover();

@@ -158,3 +158,44 @@ fn a_target_that_answers_too_early_needs_time_to_settle() {
         assert_eq!(bench.read(&unit, 0).unwrap(), seen, "settle {settle:?}");
     }
 }
+
+#[test]
+fn an_abort_of_registered_nexuses_is_no_fence_for_one_that_is_not() {
+    use scsi::reservation::{Registration, ReservationKey};
+    let key = ReservationKey(0x77);
+    for forgotten in [false, true] {
+        let bench = Bench::new(2);
+        for path in &bench.paths {
+            path.set(|inner| inner.keys = Some(Vec::new()));
+        }
+        let unit = bench.assemble(Config {
+            policy: LoadBalancePolicy::FailoverOnly,
+            second_fence: SecondFence::PrAbort,
+            ..Config::default()
+        });
+        let registered = unit.register(key, Registration::default());
+        bench.executor.run(registered).unwrap();
+        if forgotten {
+            // The path comes back, and its registration is gone: it carries I/O without one.
+            bench.paths[0].set(|inner| inner.keys = Some(Vec::new()));
+            bench.paths[0].cut();
+            bench.pass(ms(10));
+            bench.paths[0].log_in();
+            bench.pass(ms(10));
+            assert_eq!(bench.state(&unit, 0), PathState::Active);
+        }
+        bench.script(0, &[GHOST]);
+        bench.paths[0].set(|inner| inner.fence_error = Some(FenceError::Unreachable));
+        let mut events = unit.events();
+        let result = bench.write(&unit, 0, 3);
+        if forgotten {
+            let error = result.unwrap_err();
+            assert_eq!(error.kind, IoErrorKind::NotFenced);
+            assert_eq!(error.outcome, OutcomeCertainty::Unknown);
+            assert_eq!(failure(&mut events), Some(FenceFailure::NotRegistered));
+        } else {
+            result.unwrap();
+            assert_eq!(quality(&mut events), Some(FenceQuality::TasksEnded));
+        }
+    }
+}
