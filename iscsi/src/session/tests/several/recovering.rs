@@ -1,6 +1,7 @@
 //! Lost connections: what is done about the connection itself.
 
 use super::*;
+use crate::session::state::CleanupState;
 use crate::wire::receiver::FrameError;
 
 #[test]
@@ -96,8 +97,14 @@ fn the_only_connection_is_reinstated_with_its_cid() {
     peer.wait(Duration::ZERO);
     assert!(matches!(peer.session.state(), NexusState::Down(_)));
     assert!(peer.is_pending(key));
+    // By way of CLEANUP_WAIT, which alone leads there (RFC 7143 §6.3.4, §8.2).
+    let cleanup = |peer: &Several| peer.session.connections.leading().cleanup;
+    assert_eq!(cleanup(&peer), Some(CleanupState::InCleanup));
+    assert_eq!(peer.session.state, SessionState::Failed);
     let (cid, requests) = peer.login();
     assert_eq!(cid, 1);
+    assert_eq!(cleanup(&peer), None);
+    assert_eq!(peer.session.state, SessionState::LoggedIn);
     for request in &requests {
         assert_eq!(request.bhs[14..16], [0, 0x77], "TSIH");
         assert_eq!(request.bhs[20..22], 1_u16.to_be_bytes(), "CID");
