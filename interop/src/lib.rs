@@ -13,7 +13,8 @@
 //!   whatever a test has started when the test ends, even if the target ignores SIGTERM.
 //! - [`process`] runs programs with a deadline and keeps what they print in files.
 //! - [`tgt`], [`istgt`], [`own`] start targets, [`lio`] one in a virtual machine; [`iscsi`] runs our binary; [`capture`] records and
-//!   judges the wire; [`cut`] breaks portals; [`data`] makes and compares contents.
+//!   judges the wire; [`cut`] breaks portals; [`data`] makes and compares contents; [`witness`] is a load
+//!   that notices every lost or stale block.
 //!
 //! Invariants: nothing waits for a fixed time, only for an event with a deadline ([`wait`]);
 //! expected contents are computed by something that is not under test; traffic stays on the
@@ -36,3 +37,4 @@ pub mod roundtrip;
 pub mod sandbox;
 pub mod tgt;
 pub mod wait;
+pub mod witness;

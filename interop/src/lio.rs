@@ -45,6 +45,26 @@ pub const DISK_BYTES: u64 = 128 << 20;
 
 /// Where the machine's console is kept, among the logs of a test.
 pub(crate) const CONSOLE: &str = "lio/run/console.log";
+/// A kernel of Debian's that the machine can boot; the one list of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kernel {
+    /// That of the system the tests run on.
+    Own,
+    /// 5.10, of the release "bullseye": its LIO survives the loss of a connection at
+    /// ErrorRecoveryLevel 2.
+    Linux5_10,
+}
+
+impl Kernel {
+    /// The release it comes from, as `lio-vm.sh` takes it.
+    fn suite(self) -> &'static str {
+        match self {
+            Self::Own => "",
+            Self::Linux5_10 => "bullseye",
+        }
+    }
+}
+
 /// How many machines run at a time.
 const MACHINES: usize = 2;
 const BOOT_LIMIT: Duration = Duration::from_secs(130);
@@ -56,15 +76,23 @@ const QUEUE_LIMIT: Duration = Duration::from_secs(1200);
 ///
 /// # Panics
 /// When the body fails, or the machine cannot be started: this is how a test fails.
-#[expect(clippy::panic, reason = "a test reports its failure by a panic")]
 pub fn isolated(body: impl FnOnce(&Sandbox, &Lio) -> Result<()>) {
+    isolated_with(Kernel::Own, body);
+}
+
+/// The same with a kernel of choice.
+///
+/// # Panics
+/// As [`isolated`].
+#[expect(clippy::panic, reason = "a test reports its failure by a panic")]
+pub fn isolated_with(kernel: Kernel, body: impl FnOnce(&Sandbox, &Lio) -> Result<()>) {
     // The first process has the network, the second has none: see `sandbox`.
-    let _turn = (!sandbox::is_inside()).then(|| match prepare() {
+    let _turn = (!sandbox::is_inside()).then(|| match prepare(kernel) {
         Ok(turn) => turn,
         Err(error) => panic!("no virtual machine for LIO: {error:#}"),
     });
     sandbox::isolated(|sandbox| {
-        let lio = Lio::start(sandbox)?;
+        let lio = Lio::start(sandbox, kernel)?;
         body(sandbox, &lio)
     });
 }
@@ -86,13 +114,15 @@ pub enum Access {
 #[derive(Debug)]
 pub struct Lio {
     state: PathBuf,
+    kernel: Kernel,
 }
 
 impl Lio {
-    fn start(sandbox: &Sandbox) -> Result<Self> {
+    fn start(sandbox: &Sandbox, kernel: Kernel) -> Result<Self> {
         // Among the logs, because the guest's console is there.
         let lio = Self {
             state: sandbox.logs().join("lio"),
+            kernel,
         };
         lio.script(sandbox)
             .words("start here")
@@ -188,7 +218,9 @@ impl Lio {
     }
 
     fn script(&self, sandbox: &Sandbox) -> Tool {
-        Tool::new(sandbox, script()).env("LIO_DIR", &self.state)
+        Tool::new(sandbox, script())
+            .env("LIO_DIR", &self.state)
+            .env("LIO_SUITE", self.kernel.suite())
     }
 }
 
@@ -200,9 +232,14 @@ impl Drop for Lio {
 }
 
 /// Fetches what the machine boots from and waits for a free place; it is held until dropped.
-fn prepare() -> Result<File> {
-    static BUILT: OnceLock<Result<(), String>> = OnceLock::new();
-    let built = BUILT.get_or_init(|| build().map_err(|error| format!("{error:#}")));
+fn prepare(kernel: Kernel) -> Result<File> {
+    static OWN: OnceLock<Result<(), String>> = OnceLock::new();
+    static LINUX5_10: OnceLock<Result<(), String>> = OnceLock::new();
+    let once = match kernel {
+        Kernel::Own => &OWN,
+        Kernel::Linux5_10 => &LINUX5_10,
+    };
+    let built = once.get_or_init(|| build(kernel).map_err(|error| format!("{error:#}")));
     built.clone().map_err(anyhow::Error::msg)?;
     let places: Vec<File> = (0..MACHINES)
         .map(|place| Ok(File::create(cache().join(format!("machine{place}.lock")))?))
@@ -214,8 +251,9 @@ fn prepare() -> Result<File> {
     .context("keeping the lock")
 }
 
-fn build() -> Result<()> {
-    let built = command("build").output()?;
+fn build(kernel: Kernel) -> Result<()> {
+    let mut command = command("build");
+    let built = command.env("LIO_SUITE", kernel.suite()).output()?;
     if !built.status.success() {
         bail!("{}", String::from_utf8_lossy(&built.stderr));
     }

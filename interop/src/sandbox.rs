@@ -11,7 +11,8 @@
 //! - Pid: when the test's process ends or is killed, the kernel kills everything it started.
 //!
 //! Without root, user namespaces are tried. Logs of failed tests stay in
-//! `target/interop/<test>/`; `INTEROP_KEEP=1` keeps those of the others too.
+//! `target/interop/<test>/`; `INTEROP_KEEP=1` keeps those of the others too, `INTEROP_SHOW=1` shows
+//! what they printed.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -26,8 +27,8 @@ use crate::lio;
 use crate::process::tail;
 use crate::wait;
 
-/// How long one test may take before it is killed.
-const TEST_LIMIT: Duration = Duration::from_secs(150);
+/// How long one test may take before it is killed, beside what it is asked to take ([`extra`]).
+const TEST_LIMIT: Duration = Duration::from_secs(240);
 /// Tells the second process who it is: the directory for its logs.
 const INSIDE: &str = "ISCSI_INTEROP_INSIDE";
 
@@ -126,7 +127,9 @@ fn outside() -> Result<()> {
         .stderr(file)
         .spawn()
         .context("starting `setpriv` and `unshare` (package util-linux)")?;
-    let waited = wait::until("the test's end", TEST_LIMIT, || Ok(child.try_wait()?));
+    let waited = wait::until("the test's end", TEST_LIMIT + extra(), || {
+        Ok(child.try_wait()?)
+    });
     // Only `unshare` itself is killed; the kernel then ends what runs in its pid namespace.
     drop(child.kill());
     drop(child.wait());
@@ -138,6 +141,9 @@ fn outside() -> Result<()> {
                 "the test did not run at all:\n{}",
                 tail(&said)
             );
+            if std::env::var_os("INTEROP_SHOW").is_some() {
+                eprintln!("{}", tail(&said));
+            }
             if std::env::var_os("INTEROP_KEEP").is_none() {
                 fs::remove_dir_all(&logs)?;
             }
@@ -146,6 +152,13 @@ fn outside() -> Result<()> {
         Ok(_) => bail!("{}", report(&output, &logs)),
         Err(error) => bail!("{error:#}\n{}", report(&output, &logs)),
     }
+}
+
+/// For loads that may be made longer than their test: `LIO_LOAD_SECONDS`.
+#[must_use]
+pub fn extra() -> Duration {
+    let seconds = std::env::var("LIO_LOAD_SECONDS").unwrap_or_default();
+    Duration::from_secs(seconds.parse().unwrap_or(0))
 }
 
 /// The command line that makes the namespaces and runs its arguments as the first process there.

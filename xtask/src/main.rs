@@ -19,6 +19,7 @@ mod conformance;
 mod dependencies;
 mod fuzz;
 mod instructions;
+mod lio_load;
 mod packages;
 mod process;
 mod sim;
@@ -55,6 +56,8 @@ enum Verb {
     Fuzz(fuzz::Options),
     /// Count instructions of the data path and compare them with the snapshot
     Instructions(instructions::Options),
+    /// Let everything happen to paths under a verified load on LIO, and print the longest stalls
+    LioLoad(lio_load::Options),
     /// Install the Debian packages that the interop tests need (as root)
     Packages,
 }
@@ -68,6 +71,7 @@ fn main() -> ExitCode {
         Verb::Conformance(options) => conformance::run(&options),
         Verb::Fuzz(options) => fuzz::run(&options),
         Verb::Instructions(options) => instructions::run(&options),
+        Verb::LioLoad(options) => lio_load::run(&options),
         Verb::Packages => packages::install(),
     };
     match done {

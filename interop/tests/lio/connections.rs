@@ -1,7 +1,7 @@
 //! Several connections in one session, and error recovery level 1, with a target that has them.
 //!
-//! Losing one of several connections is left out, and level 2 with it: the kernel of this machine
-//! falls over when such a session is reinstated (see `docs/interop-lio.md`).
+//! Losing one of several connections is left to [`crate::recovery`], and level 2 with it: the kernel
+//! of this machine falls over when such a session is reinstated (see `docs/interop-lio.md`).
 
 use anyhow::{Context as _, Result, ensure};
 use interop::iscsi::{in_force, iscsi};
@@ -44,7 +44,7 @@ fn recovery_level_1_with_two_connections() {
 }
 
 /// What a login gets at most; the parameter of that name does not count.
-fn level(sandbox: &Sandbox, lio: &Lio, level: u8) -> Result<()> {
+pub(crate) fn level(sandbox: &Sandbox, lio: &Lio, level: u8) -> Result<()> {
     let script = format!("echo {level} >$iscsi/$iqn:demo/tpgt_1/attrib/default_erl");
     lio.exec(sandbox, &script).context("default_erl")?;
     Ok(())

@@ -37,12 +37,17 @@ impl Load {
         portals: &[usize],
         options: &str,
     ) -> Result<Self> {
+        Self::to(sandbox, seed, &urls(portals, DISK, ","), options)
+    }
+
+    /// The same with URLs of one's own.
+    pub(crate) fn to(sandbox: &Sandbox, seed: u64, urls: &str, options: &str) -> Result<Self> {
         let source = sandbox.path(&format!("source-{seed}"));
         pattern_file(&source, seed, SIZE)?;
         let begin = tap_bytes();
         let copy = iscsi(sandbox, &format!("cp --verify {options}"))?
             .arg(&source)
-            .arg(urls(portals, DISK, ","))
+            .arg(urls)
             .limit(LIMIT)
             .start()?;
         let mut load = Self {

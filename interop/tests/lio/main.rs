@@ -10,4 +10,6 @@ mod faults;
 mod groups;
 mod load;
 mod logins;
+mod recovery;
+mod storm;
 mod units;
