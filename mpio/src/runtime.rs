@@ -132,6 +132,11 @@ async fn keep<N: Nexus, C: Clock>(
         match supervisor.poll(now) {
             Action::Verify(life) => {
                 let what = verify(&unit, &path, life, &mut finding).await;
+                if what == Verified::Unclear {
+                    // Whatever was told on the way: it is looked at again, after a pause that a
+                    // unit which reports changes without end would never get.
+                    let _ = path.take_report();
+                }
                 supervisor.verified(unit.clock.now(), life, what);
             }
             Action::Check(life) => {

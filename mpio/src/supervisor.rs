@@ -176,9 +176,6 @@ impl Supervisor {
             Trouble::Suspect => {}
             Trouble::NoAccess if self.state == PathState::Mismatched => {}
             Trouble::NoAccess => self.stand_by(now),
-            // Carries nothing, and is looked at after its pause; a unit that reports changes
-            // without end would never get one.
-            Trouble::Lost | Trouble::Changed if self.state == PathState::Failed => {}
             // The nexus says that it is up: look whether it is.
             Trouble::Lost | Trouble::Changed => self.look_again(now),
             Trouble::Unusable => self.fail(now),

@@ -47,17 +47,18 @@ impl<N: Nexus, C: Clock> OnPath<'_, N, C> {
     /// PERSISTENT RESERVE OUT.
     pub(super) async fn change(&self, what: &PersistentReserveOut) -> Result<(), Refusal> {
         let (cdb, parameters) = what.to_command();
-        let registers = match what {
-            PersistentReserveOut::RegisterAndIgnore { new, .. } => {
-                // Until it is certain, neither is the registration.
-                self.path.set_registered(false);
-                *new != ReservationKey::NONE
-            }
-            _ => self.path.is_registered(),
+        let registers = if let PersistentReserveOut::RegisterAndIgnore { new, .. } = what {
+            // Until the answer nothing is certain.
+            self.path.set_registered(false);
+            Some(*new != ReservationKey::NONE)
+        } else {
+            None
         };
         self.carry(&cdb, || DataPhase::Write(parameters.clone()))
             .await?;
-        self.path.set_registered(registers);
+        if let Some(registers) = registers {
+            self.path.set_registered(registers);
+        }
         Ok(())
     }
 

@@ -172,8 +172,8 @@ fn a_change_nobody_announces_is_learnt_from_refusals_and_costs_no_io() {
     }
 }
 
-#[test]
-fn a_transition_is_waited_for_even_if_io_does_not_wait_for_paths() {
+/// I/O that waits for no path, and no group that gives access.
+fn both_in_transition() -> (Bench, Unit) {
     let config = Config {
         no_path_retry: NoPathRetry::Fail,
         ..Config::default()
@@ -182,6 +182,12 @@ fn a_transition_is_waited_for_even_if_io_does_not_wait_for_paths() {
     bench.pass(ms(10));
     bench.set_state(1, TRANSITIONING);
     bench.set_state(2, TRANSITIONING);
+    (bench, unit)
+}
+
+#[test]
+fn a_transition_is_waited_for_even_if_io_does_not_wait_for_paths() {
+    let (bench, unit) = both_in_transition();
     let start = bench.now();
     let write = async {
         let writing = unit.write_at(0, data(3));
@@ -208,14 +214,7 @@ fn a_transition_is_waited_for_even_if_io_does_not_wait_for_paths() {
 
 #[test]
 fn a_transition_that_never_ends_is_waited_for_20_s_as_the_target_said() {
-    let config = Config {
-        no_path_retry: NoPathRetry::Fail,
-        ..Config::default()
-    };
-    let (bench, unit) = two(IMPLICIT, config);
-    bench.pass(ms(10));
-    bench.set_state(1, TRANSITIONING);
-    bench.set_state(2, TRANSITIONING);
+    let (bench, unit) = both_in_transition();
     let start = bench.now();
     let error = bench.write(&unit, 0, 3).unwrap_err();
     assert_eq!(error.kind, IoErrorKind::NoPath);
