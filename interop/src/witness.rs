@@ -35,8 +35,7 @@ const GROUP: u64 = 16;
 const WORKERS: u64 = 4;
 /// Of every so many I/Os one is as long as a group; the others are one block.
 const LONG_EVERY: u64 = 8;
-/// How long paths may take to come back. A target may be busy with a login that was cut off: LIO
-/// takes no other one in that portal group for 15 s.
+/// How long paths may take to come back; one that came and went too often has to be well for 30 s.
 const PATHS_LIMIT: Duration = Duration::from_secs(90);
 const IO_LIMIT: Duration = Duration::from_secs(30);
 
