@@ -61,6 +61,7 @@ impl Session {
         let stage = task.stage;
         self.stats.timeouts += 1;
         self.push_event(event);
+        self.doubt_numbers(now);
         if stage == Stage::Pending {
             self.forget_pending(key);
             let (kind, certainty) = (DeliveryErrorKind::TimedOut, Certainty::NotSent);

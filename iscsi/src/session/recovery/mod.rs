@@ -129,6 +129,9 @@ pub(super) struct Recovery {
     unacknowledged: Option<CmdSn>,
     /// No command had this number any more.
     hole: bool,
+    /// At level 0: a command had no answer in time, and there are numbers that the target has not
+    /// acknowledged.
+    doubt: bool,
 }
 
 impl Recovery {
@@ -138,6 +141,7 @@ impl Recovery {
             sampled: now,
             unacknowledged: None,
             hole: false,
+            doubt: false,
         }
     }
 
@@ -186,7 +190,7 @@ impl Session {
     /// When recovery has something to do.
     pub(super) fn recovery_due(&self) -> Option<Instant> {
         if !self.recovers() {
-            return None;
+            return self.doubt_due();
         }
         [self.recovery.due, self.tail_due()]
             .into_iter()
@@ -197,6 +201,9 @@ impl Session {
     /// Asks again for what did not come, and looks for what nobody knows is missing.
     pub(super) fn recovery_timeouts(&mut self, now: Instant) {
         if !self.recovers() {
+            if self.is_connected() && self.doubt_due().is_some_and(|due| due <= now) {
+                self.look_for_tail(now);
+            }
             return;
         }
         if self.recovery.due.is_some_and(|due| due <= now) {

@@ -9,7 +9,8 @@
 //! ExpCmdSN can also stand still at the number of a command that was aborted and never arrived: the
 //! abort is to make up for it (RFC 7143 §7.11), but not every target sees to that, and no later
 //! command is ever executed then, while each abort seems to succeed. Only a new session gets out of
-//! it, so when a NOP-Out on every connection brings no news, the session ends.
+//! it, so when a NOP-Out on every connection brings no news, the session ends. This much is looked
+//! for at level 0, too, once a command had no answer in time; nothing is retried there.
 //!
 //! Such a NOP-Out only asks; whether the connection still works is judged by the keepalive.
 
@@ -46,10 +47,29 @@ impl Session {
         ))
     }
 
+    /// A command had no answer in time, at level 0: does the target still take commands?
+    pub(in crate::session) fn doubt_numbers(&mut self, now: Instant) {
+        let behind = self.window.acknowledged() != self.window.peek();
+        if behind && !self.recovery.doubt && !self.recovers() {
+            self.recovery.doubt = true;
+            self.recovery.sampled = now;
+        }
+    }
+
+    /// When to look whether a command that is over has left a hole.
+    pub(super) fn doubt_due(&self) -> Option<Instant> {
+        let probe_after = self.config.recovery.probe_after;
+        self.recovery
+            .doubt
+            .then(|| later(self.recovery.sampled, probe_after))
+    }
+
     pub(super) fn look_for_tail(&mut self, now: Instant) {
         let since = std::mem::replace(&mut self.recovery.sampled, now);
         let exp_cmd_sn = self.window.acknowledged();
         let unacknowledged = (exp_cmd_sn != self.window.peek()).then_some(exp_cmd_sn);
+        self.recovery.doubt &= unacknowledged.is_some();
+        let recovers = self.recovers();
         let before = std::mem::replace(&mut self.recovery.unacknowledged, unacknowledged);
         let stuck = unacknowledged.filter(|_| before == unacknowledged);
         let stuck_on = stuck.and_then(|cmd_sn| self.connection_of(cmd_sn));
@@ -62,8 +82,8 @@ impl Session {
             let busy = connection.is_up() && connection.awaits_answers();
             let was_busy = std::mem::replace(&mut connection.recovery.was_busy, busy);
             let silent = busy && was_busy && connection.last_heard <= since;
-            let stuck = hole.is_some() || stuck_on == Some(connection.cid);
-            if !connection.may_send() || !(silent || stuck) {
+            let retried = recovers && (silent || stuck_on == Some(connection.cid));
+            if !connection.may_send() || !(retried || hole.is_some()) {
                 continue;
             }
             connection
@@ -97,7 +117,7 @@ impl Session {
             return Ok(false);
         };
         connection.recovery.probe = None;
-        if let Some(sent_below) = probe.cmd_sn {
+        if let Some(sent_below) = probe.cmd_sn.filter(|_| self.recovers()) {
             self.retry_lost_command(now, cid, sent_below)?;
         }
         Ok(true)

@@ -826,8 +826,7 @@ fn a_command_acknowledged_while_its_retry_waits_is_not_sent() {
 }
 
 /// A command is lost and aborted before that is noticed; another one is sent behind it.
-fn aborted_unseen() -> (Peer, TaskKey, Pdu) {
-    let mut peer = plain();
+fn aborted_unseen(mut peer: Peer) -> (Peer, TaskKey, Pdu) {
     let mut command = test_unit_ready();
     command.timeout = SECOND / 2;
     let aborted = peer.submit(0, command);
@@ -849,8 +848,17 @@ fn aborted_unseen() -> (Peer, TaskKey, Pdu) {
 
 #[test]
 fn a_hole_that_an_abort_has_left_ends_the_session() {
-    let (mut peer, later, lost) = aborted_unseen();
-    for _ in 0..3 {
+    ends_with_the_hole(plain());
+}
+
+#[test]
+fn a_hole_ends_a_session_of_level_0_too() {
+    ends_with_the_hole(Peer::ready());
+}
+
+fn ends_with_the_hole(peer: Peer) {
+    let (mut peer, later, lost) = aborted_unseen(peer);
+    for _ in 0..4 {
         if !matches!(peer.session.snapshot().phase, "logged in") {
             break;
         }
@@ -870,7 +878,7 @@ fn a_hole_that_an_abort_has_left_ends_the_session() {
 
 #[test]
 fn a_hole_that_an_abort_has_filled_without_saying_so_is_none() {
-    let (mut peer, later, lost) = aborted_unseen();
+    let (mut peer, later, lost) = aborted_unseen(plain());
     let nop = peer.probed_once();
     peer.exp_cmd_sn = lost.cmd_sn().wrapping_add(2);
     let answer = peer.nop_answer(&nop);
