@@ -66,6 +66,9 @@ pub(crate) struct Numbers {
     next: Option<u32>,
     /// Numbers whose command was rejected: free for any command (RFC 7143 §7.3).
     vacated: BTreeSet<u32>,
+    /// Numbers whose request was rejected at any time: the initiator has to fill the place again,
+    /// unless it knows that the target counts it as received.
+    rejected: BTreeSet<u32>,
     /// Numbers that an abort has plugged before their command came.
     plugged: BTreeSet<u32>,
     hole_watched: Option<u32>,
@@ -92,6 +95,11 @@ impl Numbers {
         self.seen.remove(&cmd_sn);
         self.order.retain(|number| *number != cmd_sn);
         self.vacated.insert(cmd_sn);
+    }
+
+    /// A request with this number was rejected: whatever comes in its place is no repetition.
+    pub(crate) fn note_rejected(&mut self, cmd_sn: u32) {
+        self.rejected.insert(cmd_sn);
     }
 
     /// An abort makes this number count as received.
@@ -185,6 +193,9 @@ impl Target {
         let Some(session) = self.sessions.get_mut(&tsih) else {
             return;
         };
+        if session.numbers.rejected.contains(&given) {
+            return;
+        }
         let level = session.parameters.error_recovery_level;
         let live = session.connections.clone();
         let Some(Seen::Command { print, connection }) = session.numbers.seen.get_mut(&given) else {

@@ -530,6 +530,18 @@ impl Target {
 
     /// The peer's PDU is answered by a Reject that carries its header (RFC 7143 §11.17).
     pub(crate) fn reject(&mut self, now: Instant, id: ConnectionId, reason: u8, offender: &Header) {
+        let numbered = offender[0] & 0x40 == 0
+            && matches!(
+                offender[0] & 0x3f,
+                opcode::NOP_OUT..=opcode::TEXT | opcode::LOGOUT
+            );
+        let tsih = self.connections.get(&id).and_then(|it| it.session);
+        if let Some(session) = tsih
+            .filter(|_| numbered)
+            .and_then(|it| self.sessions.get_mut(&it))
+        {
+            session.numbers.note_rejected(offender.be32(24));
+        }
         let header = crate::wire::response::reject(reason);
         self.send(now, id, header, offender, Numbering::Status);
     }

@@ -54,6 +54,25 @@ impl WireRecord {
     }
 }
 
+impl std::fmt::Display for WireRecord {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let way = match self.direction {
+            Direction::In => "in",
+            Direction::Out { whole: true } => "out",
+            Direction::Out { whole: false } => "out (lost)",
+        };
+        let (header, bytes) = (&self.header, self.data_bytes);
+        write!(f, "{:?} {way} {:#04x} ", self.connection, header[0])?;
+        write!(f, "{:02x?} ", &header[1..4])?;
+        write!(f, "itt {:08x} {:08x}", self.be32(16), self.be32(20))?;
+        // CmdSN and ExpStatSN of an initiator; StatSN, ExpCmdSN and MaxCmdSN of a target.
+        for at in [24, 28, 32, 36, 40] {
+            write!(f, " {}", self.be32(at))?;
+        }
+        write!(f, " {bytes} bytes")
+    }
+}
+
 /// The newest PDUs.
 #[derive(Debug, Default)]
 pub(crate) struct WireLog {
