@@ -6,8 +6,8 @@
 use std::time::{Duration, Instant};
 
 use test_target::{
-    AsyncEvent, CommandFault, ConnectionId, Count, ManagementEffect, PduFault, Quirks, Sense,
-    Target, access_state,
+    AsyncEvent, CommandFault, ConnectionId, Count, Header, IncomingFault, ManagementEffect,
+    PduFault, Quirks, Sense, SnackEffect, Target, access_state,
 };
 
 use crate::net::{Dial, Link, Net};
@@ -53,6 +53,17 @@ pub enum Fault {
     Command(CommandFault),
     /// To a PDU of the target.
     Pdu(PduFault),
+    /// To a PDU of the initiator, on its arrival.
+    Incoming(IncomingFault),
+    /// To a SNACK.
+    Snack(SnackEffect),
+    /// One of the connections to a portal, by its number, falls behind the others in both
+    /// directions for so long, and loses nothing.
+    Lag(usize, usize, Duration),
+    /// The target rejects, with this reason, a PDU that nobody sent.
+    Reject(usize, u8, Box<Header>),
+    /// The unit has another size.
+    Resize(u64),
     /// To a task management request.
     Management(ManagementEffect),
     /// An Async Message on every connection to a portal.
@@ -142,6 +153,15 @@ pub fn apply(fault: &Fault, now: Instant, net: &mut Net, target: &mut Target, tr
         Fault::FlipUp(portal) => net.links[*portal].flip_up = true,
         Fault::Command(fault) => target.fault_command(fault.clone()),
         Fault::Pdu(fault) => target.fault_pdu(fault.clone()),
+        Fault::Incoming(fault) => target.fault_incoming(fault.clone()),
+        Fault::Snack(effect) => target.fault_snack(Count::ONCE, *effect),
+        Fault::Lag(portal, number, time) => net.lag(now, *portal, *number, *time),
+        Fault::Reject(portal, reason, offender) => {
+            for id in in_session(target, *portal) {
+                target.send_reject(now, id, *reason, offender);
+            }
+        }
+        Fault::Resize(blocks) => target.resize(0, *blocks),
         Fault::Management(effect) => target.fault_management(Count::ONCE, *effect),
         Fault::Async(portal, event) => {
             for id in in_session(target, *portal) {
@@ -206,9 +226,19 @@ fn in_session(target: &Target, portal: usize) -> Vec<ConnectionId> {
     ids
 }
 
-/// Undoes everything that lasts.
-pub fn heal(now: Instant, links: &[Link], net: &mut Net, target: &mut Target, trace: &mut Trace) {
+/// Undoes everything that lasts. `blocks`: what the unit had at first, and has at least.
+pub fn heal(
+    now: Instant,
+    links: &[Link],
+    blocks: u64,
+    net: &mut Net,
+    target: &mut Target,
+    trace: &mut Trace,
+) {
     trace.note(now, format_args!("all faults end"));
+    if target.disk(0).is_some_and(|disk| disk.blocks() < blocks) {
+        target.resize(0, blocks);
+    }
     net.links = links.to_vec();
     target.clear_faults();
     target.config_mut().quirks = Quirks::default();

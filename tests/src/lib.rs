@@ -26,6 +26,8 @@
 
 mod access;
 pub mod clock;
+mod conditions;
+pub mod deed;
 pub mod executor;
 pub mod facet;
 pub mod fault;

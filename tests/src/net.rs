@@ -59,6 +59,8 @@ struct Connection {
     down: Pipe,
     arrived: VecDeque<u8>,
     ended: Option<End>,
+    /// As far as the initiator knows.
+    logged_in: bool,
     /// Both digests are in force.
     digests: bool,
     flipped: bool,
@@ -74,6 +76,10 @@ pub struct Net {
     rng: Rng,
     /// Connections with a byte that the network changed.
     flipped: BTreeSet<ConnectionId>,
+    /// When the initiator closed its side of a connection.
+    left: BTreeMap<ConnectionId, Instant>,
+    /// When the initiator first gave up a connection whose login it had not seen succeed.
+    given_up: Option<Instant>,
     /// By owner: whether something has changed for it.
     touched: Vec<bool>,
     scratch: Vec<u8>,
@@ -89,6 +95,8 @@ impl Net {
             next: 0,
             rng: Rng::with_seed(seed),
             flipped: BTreeSet::new(),
+            left: BTreeMap::new(),
+            given_up: None,
             touched: Vec::new(),
             scratch: Vec::new(),
         }
@@ -118,6 +126,7 @@ impl Net {
             down: Pipe::default(),
             arrived: VecDeque::new(),
             ended: None,
+            logged_in: false,
             digests: false,
             flipped: false,
         };
@@ -180,6 +189,20 @@ impl Net {
         Some(taken)
     }
 
+    /// The initiator saw its login succeed.
+    pub fn note_login(&mut self, id: SocketId) {
+        if let Some(connection) = self.connections.get_mut(&id) {
+            connection.logged_in = true;
+        }
+    }
+
+    /// Whether by then the initiator had given up a login. The target may have taken it all the
+    /// same, and then nobody can say whose ExpStatSN the next one for that connection has to give.
+    #[must_use]
+    pub fn gave_up_login(&self, by: Instant) -> bool {
+        self.given_up.is_some_and(|at| at <= by)
+    }
+
     /// Both digests are in force from now on.
     pub fn note_digests(&mut self, id: SocketId) {
         if let Some(connection) = self.connections.get_mut(&id) {
@@ -194,6 +217,12 @@ impl Net {
         };
         let link = &self.links[connection.portal];
         connection.client_open = false;
+        if let Some(peer) = connection.target {
+            self.left.insert(peer, now);
+            if !connection.logged_in {
+                self.given_up.get_or_insert(now);
+            }
+        }
         if connection.state != State::Open {
             self.connections.remove(&id);
             return;
@@ -238,14 +267,28 @@ impl Net {
         self.links[portal].stuck_until = (time > Duration::ZERO).then_some(now + time);
         for connection in self.connections.values_mut() {
             if connection.portal == portal {
-                let up = &mut connection.up;
-                for (arrival, _) in &mut up.flight {
-                    *arrival = (*arrival).max(now + time);
-                    // What follows comes behind.
-                    up.last_arrival = up.last_arrival.max(Some(*arrival));
-                }
+                connection.up.hold(now + time);
             }
         }
+    }
+
+    /// What is under way on one of the connections to a portal, and what is sent on it from now on,
+    /// arrives so much later, in both directions.
+    pub fn lag(&mut self, now: Instant, portal: usize, number: usize, time: Duration) {
+        let mut all: Vec<_> = self.connections.values_mut().collect();
+        all.retain(|it| it.portal == portal && it.state == State::Open);
+        let count = all.len().max(1);
+        if let Some(connection) = all.into_iter().nth(number % count) {
+            connection.up.hold(now + time);
+            connection.down.hold(now + time);
+        }
+    }
+
+    /// Whether the initiator had closed its side of a connection by then: what still arrives of it
+    /// was sent before, in another state of things.
+    #[must_use]
+    pub fn was_left(&self, id: ConnectionId, by: Instant) -> bool {
+        self.left.get(&id).is_some_and(|at| *at <= by)
     }
 
     /// Whether the network changed a byte on this connection.

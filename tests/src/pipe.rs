@@ -149,6 +149,14 @@ impl Pipe {
         Some(item)
     }
 
+    /// What is under way arrives at this time at the earliest, and what follows comes behind.
+    pub(crate) fn hold(&mut self, until: Instant) {
+        for (arrival, _) in &mut self.flight {
+            *arrival = (*arrival).max(until);
+            self.last_arrival = self.last_arrival.max(Some(*arrival));
+        }
+    }
+
     pub(crate) fn next(&self) -> Option<Instant> {
         self.flight.front().map(|(at, _)| *at)
     }

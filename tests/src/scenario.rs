@@ -14,6 +14,7 @@ use mpio::{LoadBalancePolicy, MarginalPaths, NoPathRetry, PathSettings, Tuning};
 use test_target::{Keys, Lun};
 
 use crate::access;
+use crate::deed::{self, Deeds};
 use crate::facet::Facets;
 use crate::fault::{self, Fault};
 use crate::net::Link;
@@ -22,6 +23,8 @@ use crate::workload::Workload;
 
 /// The target's name.
 pub const TARGET_NAME: &str = "iqn.2026-01.org.example:simulated";
+/// The second initiator's name.
+pub const STRANGER_NAME: &str = "iqn.2026-01.org.example:stranger";
 /// The initiator's name.
 pub const INITIATOR_NAME: &str = "iqn.2026-01.org.example:initiator";
 
@@ -75,6 +78,10 @@ pub struct Scenario {
     pub workload: Workload,
     /// Faults, and when, from the moment the unit stands.
     pub faults: Vec<(Duration, Fault)>,
+    /// What is asked of the sessions besides I/O, and when.
+    pub deeds: Deeds,
+    /// Sessions of a second initiator.
+    pub strangers: usize,
     /// How long clients work and faults happen.
     pub run_for: Duration,
     /// Broken on purpose.
@@ -97,7 +104,8 @@ impl Scenario {
         let links: Vec<Link> = (0..paths).map(|path| link(facets, path)).collect();
         let workload = workload(facets, &links, target.luns[0].block_bytes);
         let run_for = Duration::from_millis(facets.of("run for").u64(2_000..25_000));
-        let faults = schedule::schedule(facets, paths, digests, run_for);
+        let faults = schedule::schedule(facets, paths, digests, target.luns[0].blocks, run_for);
+        let strangers = usize::from(facets.of("second initiator").u8(..5) == 0);
         let mut this = Self {
             seed,
             offer: offer(facets, digests, recovery),
@@ -119,6 +127,8 @@ impl Scenario {
             links,
             workload,
             faults,
+            deeds: deed::schedule(facets, paths, strangers, run_for),
+            strangers,
             run_for,
             sabotage: Sabotage::None,
         };
@@ -164,6 +174,7 @@ impl Scenario {
         this.mpio.io_deadline = Duration::from_secs(30);
         this.run_for = Duration::from_secs(15);
         this.faults = schedule::haunting(rng, this.run_for);
+        this.deeds = Deeds::new();
         this
     }
 
@@ -192,6 +203,7 @@ impl Scenario {
     pub fn calm(seed: u64) -> Self {
         Self {
             faults: Vec::new(),
+            deeds: Deeds::new(),
             ..Self::random(seed)
         }
     }
@@ -361,6 +373,10 @@ impl Recovery {
     fn allow(self, keys: &mut Keys) {
         keys.max_connections = self.connections.into();
         keys.error_recovery_level = self.level;
+        if self.level > 0 {
+            // RFC 7143 §13.19, as in what is offered.
+            keys.max_outstanding_r2t = 1;
+        }
     }
 }
 

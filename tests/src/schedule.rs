@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use test_target::{
-    AsyncEvent, CommandEffect, CommandFault, CommandFilter, Count, ManagementEffect, PduEffect,
-    PduFault, PduFilter, Quirks, Redirect, Sense, opcode,
+    CommandEffect, CommandFault, CommandFilter, Count, IncomingEffect, IncomingFault,
+    ManagementEffect, PduEffect, PduFault, PduFilter, Quirks, Redirect, Sense, SnackEffect, opcode,
 };
 
+use crate::conditions::{ATTENTIONS, CONDITIONS, async_event};
 use crate::facet::Facets;
 use crate::fault::Fault;
 use crate::net::Dial;
@@ -47,6 +48,14 @@ enum Kind {
     Redirect,
     Goodbye,
     Ping,
+    LostRequest,
+    Snack,
+    Lag,
+    BareReject,
+    OddText,
+    Flapping,
+    Grown,
+    Shrunk,
 }
 
 const KINDS: &[Kind] = &[
@@ -79,6 +88,14 @@ const KINDS: &[Kind] = &[
     Kind::Redirect,
     Kind::Goodbye,
     Kind::Ping,
+    Kind::LostRequest,
+    Kind::Snack,
+    Kind::Lag,
+    Kind::BareReject,
+    Kind::OddText,
+    Kind::Flapping,
+    Kind::Grown,
+    Kind::Shrunk,
 ];
 
 /// The faults of a seed, in order of time.
@@ -87,21 +104,27 @@ pub fn schedule(
     facets: Facets,
     portals: usize,
     digests: bool,
+    blocks: u64,
     run_for: Duration,
 ) -> Vec<(Duration, Fault)> {
     let share: f64 = [0.06, 0.1, 0.2, 0.35][facets.of("share of faults").usize(..4)];
     let mut list = Vec::new();
+    let mut on = Vec::new();
     for kind in KINDS {
         let flips = matches!(kind, Kind::FlipUp | Kind::FlipDown);
         let mut rng = facets.of(&format!("fault {kind:?}"));
-        if rng.f64() >= share || (flips && !digests) {
+        // What has grown shrinks only with an administrator.
+        let again = *kind == Kind::Shrunk && on.contains(&Kind::Grown);
+        if rng.f64() >= share || (flips && !digests) || again {
             continue;
         }
+        on.push(*kind);
         let every = rng.u64(300..6_000) as f64;
         let mut at = Duration::from_secs_f64(rng.f64() * every / 1000.0);
         let mut plan = Plan {
             rng: &mut rng,
             portals,
+            blocks,
             list: Vec::new(),
         };
         while at < run_for {
@@ -142,6 +165,7 @@ pub fn haunting(rng: &mut Rng, run_for: Duration) -> Vec<(Duration, Fault)> {
 struct Plan<'a> {
     rng: &'a mut Rng,
     portals: usize,
+    blocks: u64,
     list: Vec<(Duration, Fault)>,
 }
 
@@ -171,6 +195,10 @@ impl Plan<'_> {
             | Kind::Slow
             | Kind::FlipUp => self.network(kind, at, portal),
             Kind::FlipDown | Kind::LostPdu | Kind::SilentConnection => self.pdu(kind, at, portal),
+            Kind::LostRequest | Kind::Snack | Kind::BareReject => self.peer(kind, at, portal),
+            Kind::Lag | Kind::Flapping => self.rhythm(kind, at, portal),
+            Kind::Grown | Kind::Shrunk => self.size(kind, at),
+            Kind::OddText => self.text(at),
             Kind::LostCommand
             | Kind::LateAnswer
             | Kind::Busy
@@ -321,7 +349,12 @@ impl Plan<'_> {
                 PduEffect::FlipDataDigest,
                 PduEffect::FlipData,
             ],
-            Kind::LostPdu => &[PduEffect::Drop, PduEffect::Duplicate],
+            Kind::LostPdu => &[
+                PduEffect::Drop,
+                PduEffect::Duplicate,
+                PduEffect::Delay(1),
+                PduEffect::Delay(5),
+            ],
             _ => &[PduEffect::Silence, PduEffect::Reset],
         };
         let opcodes = [
@@ -383,6 +416,100 @@ impl Plan<'_> {
         self.push(at, Fault::Command(fault));
     }
 
+    /// Of what the target does with a request.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "sorted by the caller")]
+    fn peer(&mut self, kind: Kind, at: Duration, portal: usize) {
+        let fault = match kind {
+            Kind::LostRequest => {
+                let opcodes = [
+                    opcode::SCSI_COMMAND,
+                    opcode::DATA_OUT,
+                    opcode::NOP_OUT,
+                    opcode::TASK_MANAGEMENT,
+                    opcode::TEXT,
+                    opcode::SNACK,
+                    opcode::LOGOUT,
+                ];
+                let effects = [
+                    IncomingEffect::Drop,
+                    IncomingEffect::DataDigest,
+                    IncomingEffect::Reset,
+                ];
+                Fault::Incoming(IncomingFault {
+                    filter: PduFilter {
+                        opcode: Some(opcodes[self.rng.usize(..opcodes.len())]),
+                        connection: None,
+                        portal: self.rng.bool().then_some(portal),
+                    },
+                    count: self.count(),
+                    effect: effects[self.rng.usize(..effects.len())],
+                })
+            }
+            Kind::Snack => Fault::Snack(match self.rng.bool() {
+                true => SnackEffect::Ignore,
+                false => SnackEffect::Reject(3),
+            }),
+            _ => {
+                let mut offender = [0; 48];
+                offender[0] = opcode::SCSI_COMMAND;
+                offender[1] = 0x80;
+                self.rng.fill(&mut offender[16..20]);
+                let reason = [2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12][self.rng.usize(..11)];
+                Fault::Reject(portal, reason, Box::new(offender))
+            }
+        };
+        self.push(at, fault);
+    }
+
+    /// Connections out of step with each other, and paths that come and go.
+    fn rhythm(&mut self, kind: Kind, at: Duration, portal: usize) {
+        if kind == Kind::Lag {
+            let (number, time) = (self.rng.usize(..4), ms(self.rng, 1, 300));
+            self.push(at, Fault::Lag(portal, number, time));
+            return;
+        }
+        let mut at = at;
+        for _ in 0..self.rng.u8(3..10) {
+            let (client, server) = (true, true);
+            let reset = Fault::Reset {
+                portal,
+                client,
+                server,
+            };
+            self.push(at, reset);
+            at += ms(self.rng, 50, 1_000);
+        }
+    }
+
+    /// The unit grows for good, or shrinks for a while.
+    fn size(&mut self, kind: Kind, at: Duration) {
+        let blocks = self.blocks;
+        if kind == Kind::Grown {
+            // Never less than before.
+            let more = 1 + at.as_millis() as u64 / 64;
+            self.push(at, Fault::Resize(blocks + more));
+        } else {
+            let less = self.rng.u64(1..blocks);
+            self.spell(at, Fault::Resize(blocks - less), Fault::Resize(blocks));
+        }
+    }
+
+    /// What the target does in text negotiations.
+    fn text(&mut self, at: Duration) {
+        let mut quirks = Quirks::default();
+        match self.rng.u8(..4) {
+            0 => quirks.delay_text_final = self.rng.u32(1..4),
+            1 => quirks.text_rejects = self.rng.u32(1..3),
+            _ => {
+                let bytes = 4 * self.rng.u32(128..10_000);
+                let key = "MaxRecvDataSegmentLength".to_owned();
+                quirks.text_keys = vec![(key, bytes.to_string())];
+            }
+        }
+        let plain = Fault::Login(Box::default());
+        self.spell(at, Fault::Login(Box::new(quirks)), plain);
+    }
+
     #[expect(clippy::wildcard_enum_match_arm, reason = "sorted by the caller")]
     fn login(&mut self, kind: Kind, at: Duration, portal: usize) {
         let mut quirks = Quirks::default();
@@ -422,62 +549,5 @@ impl Plan<'_> {
         );
         let plain = Fault::Login(Box::default());
         self.spell(at, Fault::Login(Box::new(quirks)), plain);
-    }
-}
-
-/// Unit attentions: additional sense code and qualifier.
-const ATTENTIONS: &[(u8, u8)] = &[
-    (0x29, 0x00),
-    (0x2a, 0x01),
-    (0x2a, 0x09),
-    (0x3f, 0x03),
-    (0x3f, 0x0e),
-    (0x2f, 0x00),
-];
-
-/// Check conditions of a command that was not executed.
-const CONDITIONS: &[(u8, u8, u8)] = &[
-    (0x6, 0x29, 0x00),
-    (0x6, 0x3f, 0x0e),
-    (0x2, 0x04, 0x01),
-    (0x2, 0x04, 0x0b),
-    (0xb, 0x00, 0x00),
-    (0xb, 0x47, 0x05),
-    (0x4, 0x44, 0x00),
-    (0x3, 0x11, 0x00),
-    (0x5, 0x25, 0x00),
-];
-
-fn async_event(rng: &mut Rng) -> AsyncEvent {
-    let seconds = rng.u16(..4);
-    match rng.u8(..8) {
-        0 => AsyncEvent::Scsi {
-            lun: 0,
-            sense: Sense::new(6, 0x2a, 0x01),
-        },
-        1 => AsyncEvent::RequestLogout { seconds },
-        2 => AsyncEvent::DropConnection {
-            cid: None,
-            wait_s: seconds,
-            retain_s: 0,
-        },
-        3 => AsyncEvent::DropSession {
-            wait_s: seconds,
-            retain_s: 0,
-        },
-        4 => AsyncEvent::Renegotiate { seconds },
-        5 => AsyncEvent::TasksTerminated { lun: 0 },
-        6 => AsyncEvent::Raw {
-            code: 255,
-            vcode: 1,
-            parameters: [1, 2, 3],
-            data: b"vendor".to_vec(),
-        },
-        _ => AsyncEvent::Raw {
-            code: 100,
-            vcode: 0,
-            parameters: [0; 3],
-            data: Vec::new(),
-        },
     }
 }

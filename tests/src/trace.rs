@@ -39,6 +39,14 @@ impl Trace {
         }
     }
 
+    /// Shows something that other events have told already.
+    #[expect(clippy::print_stdout, reason = "that is what --trace is for")]
+    pub fn show(&self, now: Instant, what: fmt::Arguments<'_>) {
+        if self.print {
+            println!("{:>12.6} {what}", self.time(now).as_secs_f64());
+        }
+    }
+
     /// Notes bytes that moved on a connection: the event of which there are most.
     #[expect(clippy::print_stdout, reason = "that is what --trace is for")]
     pub fn count(&mut self, now: Instant, way: &str, connection: u64, bytes: u64) {

@@ -8,9 +8,10 @@ use iscsi::name::{IscsiName, Isid, Portal};
 use iscsi::session::{Session, SessionConfig};
 use iscsi::text::Offer;
 use mpio::{Clock as _, IoErrorKind, LogicalUnit, Maintenance, PathSettings, PathSpec, PathState};
-use test_target::{Target, access_state};
+use test_target::{Rule, Target, access_state};
 
 use crate::clock::{SimClock, base};
+use crate::deed::Asked;
 use crate::executor::Executor;
 use crate::fault;
 use crate::lock;
@@ -18,7 +19,7 @@ use crate::net::Net;
 use crate::nexus::{Setting, Shared, SimNexus};
 use crate::oracle::{Oracle, Tally};
 use crate::path::Driver;
-use crate::scenario::{INITIATOR_NAME, Sabotage, Scenario, TARGET_NAME, address};
+use crate::scenario::{INITIATOR_NAME, STRANGER_NAME, Sabotage, Scenario, TARGET_NAME, address};
 use crate::trace::Trace;
 use crate::workload::{Bench, Failed, Unit};
 
@@ -64,10 +65,13 @@ pub struct World {
     drivers: Vec<Driver>,
     target: Target,
     journal_seen: usize,
+    log_seen: usize,
     oracle: Arc<Mutex<Oracle>>,
     trace: Trace,
     /// Next fault of the schedule, counted from `armed`.
     next_fault: usize,
+    next_deed: usize,
+    asked: Asked,
     armed: Option<Instant>,
     second: Second,
 }
@@ -88,7 +92,10 @@ impl World {
         world.report()
     }
 
-    fn new(scenario: Scenario, print: bool) -> Self {
+    fn new(mut scenario: Scenario, print: bool) -> Self {
+        if print {
+            scenario.target.wire_log = usize::MAX;
+        }
         let now = base();
         let clock = SimClock::new(now);
         let lun = &scenario.target.luns[0];
@@ -101,9 +108,12 @@ impl World {
             drivers: Vec::new(),
             target: Target::new(scenario.target.clone()),
             journal_seen: 0,
+            log_seen: 0,
             oracle: Arc::new(Mutex::new(oracle)),
             trace: Trace::new(now, print),
             next_fault: 0,
+            next_deed: 0,
+            asked: Asked::default(),
             armed: None,
             second: Second {
                 ends: now,
@@ -114,7 +124,7 @@ impl World {
         let portals: Vec<Portal> = (0..this.scenario.links.len())
             .filter_map(|index| address(index).parse().ok())
             .collect();
-        for index in 0..this.scenario.links.len() {
+        for index in 0..this.scenario.links.len() + this.scenario.strangers {
             this.add_path(now, index, &portals);
         }
         this
@@ -160,6 +170,7 @@ impl World {
         fault::heal(
             now,
             &links,
+            self.scenario.target.luns[0].blocks,
             &mut self.net,
             &mut self.target,
             &mut self.trace,
@@ -183,6 +194,7 @@ impl World {
         let nexuses: Vec<(SimNexus, PathSettings)> = self
             .drivers
             .iter()
+            .take(self.scenario.links.len())
             .map(|driver| SimNexus(Arc::clone(driver.shared())))
             .zip(self.scenario.settings.clone())
             .collect();
@@ -232,6 +244,10 @@ impl World {
         let open = lock(&self.oracle).open();
         if open > 0 {
             self.complain(format!("{open} I/Os are pending long after the last fault"));
+        }
+        if !self.asked.is_idle() {
+            let waiting = self.asked.waiting();
+            self.complain(format!("{waiting} requests to sessions never end"));
         }
         let topology = unit.topology();
         if topology.held_ranges > 0 {
@@ -370,8 +386,12 @@ impl World {
             problems.append(&mut driver.shared().core().spoiled);
         }
         for violation in self.target.violations() {
-            // Where the network changed a byte, the target cannot know who did it.
-            if !self.net.was_flipped(violation.connection) {
+            // Where the network changed a byte, the target cannot know who did it. A login that was
+            // given up and arrives late tells what was true before the one that took its place.
+            let (id, at) = (violation.connection, violation.at);
+            let unsure = self.net.was_left(id, at) || self.net.gave_up_login(at);
+            let late = violation.rule == Rule::LogoutExpStatSn && unsure;
+            if !self.net.was_flipped(id) && !late {
                 problems.push(format!("the target saw {violation}"));
             }
         }
@@ -461,10 +481,37 @@ impl World {
             self.target.poll_timeout(),
             sessions,
             fault,
+            self.next_deed_at(),
         ]
         .into_iter()
         .flatten()
         .min()
+    }
+
+    fn next_deed_at(&self) -> Option<Instant> {
+        let (after, ..) = self.scenario.deeds.get(self.next_deed)?;
+        Some(self.armed? + *after)
+    }
+
+    /// Asks what is to be asked now, and picks up what was answered; whether anything was asked.
+    fn do_deeds(&mut self, now: Instant) -> bool {
+        let mut asked = false;
+        while self.next_deed_at().is_some_and(|at| at <= now) {
+            let (_, who, deed) = &self.scenario.deeds[self.next_deed];
+            self.next_deed += 1;
+            asked = true;
+            let mut core = self.drivers[*who].shared().use_core();
+            let session = &mut core.session;
+            self.asked.begin(now, *who, deed, session, &mut self.trace);
+        }
+        if !self.asked.is_idle() {
+            for (who, driver) in self.drivers.iter().enumerate() {
+                let mut core = driver.shared().core();
+                let session = &mut core.session;
+                self.asked.poll(now, who, session, &mut self.trace);
+            }
+        }
+        asked
     }
 
     fn next_fault_at(&self) -> Option<Instant> {
@@ -486,17 +533,28 @@ impl World {
             }
             moved |= self.net.step(now, &mut self.target, &mut self.trace);
             self.read_journal(now);
+            self.print_pdus(now);
             while self.next_fault_at().is_some_and(|at| at <= now) {
                 let (_, fault) = &self.scenario.faults[self.next_fault];
                 fault::apply(fault, now, &mut self.net, &mut self.target, &mut self.trace);
                 self.next_fault += 1;
                 moved = true;
             }
+            moved |= self.do_deeds(now);
             if !moved {
                 return;
             }
             assert!(round < ROUNDS_MAX, "something spins without time passing");
         }
+    }
+
+    /// Shows what the target received and sent; only a run that is printed keeps it.
+    fn print_pdus(&mut self, now: Instant) {
+        let log = self.target.wire_log();
+        for record in log.iter().skip(self.log_seen) {
+            self.trace.show(now, format_args!("pdu {record}"));
+        }
+        self.log_seen = log.len();
     }
 
     /// Tells the oracle what the target executed.
@@ -533,9 +591,13 @@ fn session_config(
     index: usize,
     portals: &[Portal],
 ) -> anyhow::Result<SessionConfig> {
-    let initiator: IscsiName = INITIATOR_NAME.parse()?;
+    let ours = index < portals.len();
+    let name = if ours { INITIATOR_NAME } else { STRANGER_NAME };
+    let initiator: IscsiName = name.parse()?;
     let target: IscsiName = TARGET_NAME.parse()?;
     let isid = Isid::random(0x5eed, u16::try_from(index)?);
+    // The second initiator's sessions go where the first ones of ours do.
+    let index = index % portals.len();
     let home = &scenario.target.portals[index];
     let mut config = SessionConfig::new(initiator, target, portals[index].clone(), isid);
     let others = scenario.target.portals.iter().zip(portals).enumerate();
