@@ -190,3 +190,35 @@ fn ffp_16_4_2_a_rejected_snack_ends_the_command_which_is_not_retried() {
     assert_eq!(one(rig.heard(0, opcode::REJECT)).header[2], 3);
     innocent(&rig);
 }
+
+#[test]
+fn after_a_new_segment_length_missing_data_are_asked_for_cut_anew() {
+    // RFC 7143 §11.16.3.
+    let mut rig = at_level(1, 1);
+    rig.target.fault_command(CommandFault {
+        filter: CommandFilter::default(),
+        count: Count::ONCE,
+        effect: CommandEffect::DelayStatus(seconds(3)),
+    });
+    lose(&mut rig, opcode::DATA_IN, 1);
+    lose(&mut rig, opcode::DATA_IN, 2);
+    let key = read(&mut rig, 4096);
+    // Only the first one arrives before the declaration.
+    rig.send(0, usize::MAX);
+    rig.receive(0, 48 + 1024);
+    let now = rig.now;
+    rig.session
+        .set(now, "MaxRecvDataSegmentLength", "512")
+        .unwrap();
+    rig.wait(seconds(15));
+    good(&mut rig, key);
+    let command = one(rig.sent(0, opcode::SCSI_COMMAND));
+    let snacks = rig.sent(0, opcode::SNACK);
+    let snack = snacks.first().expect("a SNACK");
+    assert_eq!(snack.header[..2], [0x10, 0x83], "R-Data");
+    assert_eq!(itt(snack), itt(&command));
+    assert!(![0, NONE].contains(&snack.be32(20)), "SNACK Tag");
+    assert_eq!((snack.be32(40), snack.be32(44)), (0, 0), "all of it");
+    assert_eq!(rig.session.snapshot().stats.losses, 0);
+    innocent(&rig);
+}

@@ -74,9 +74,21 @@ impl Session {
                 self.stats.status_snacks += 1;
             }
             SnackKind::DataOrR2t | SnackKind::RData => {
-                let Some(task) = of_task(TaskKey::from_itt(snack.itt)) else {
+                let key = TaskKey::from_itt(snack.itt);
+                let Some(task) = of_task(key) else {
                     return;
                 };
+                let recovery = task.recovery.as_deref();
+                if snack.kind == SnackKind::DataOrR2t
+                    && task.reads()
+                    && let Some(recovery) = recovery.filter(|it| it.resegment)
+                {
+                    // The segment length has changed while it waited.
+                    if !recovery.by_offset() {
+                        self.ask_for_all_data(key);
+                    }
+                    return;
+                }
                 if task.reads() && connection.text.is_resegmenting() {
                     // What to ask for is not known before the declaration is answered
                     // (RFC 7143 §11.16.3); what is missing then is asked for again.
