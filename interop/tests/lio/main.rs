@@ -7,6 +7,7 @@
 mod access;
 mod connections;
 mod faults;
+mod fences;
 mod groups;
 mod load;
 mod logins;
