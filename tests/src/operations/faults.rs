@@ -102,7 +102,9 @@ impl Ops<'_> {
         let (filter, count) = (self.filter(&OUT), self.count());
         let effect = match self.choices.below(8) {
             0 => PduEffect::Drop,
-            1 => PduEffect::Duplicate,
+            // A ping that comes twice is answered twice, which the target's judge minds.
+            1 if filter.opcode != Some(opcode::NOP_IN) => PduEffect::Duplicate,
+            1 => PduEffect::Drop,
             2 => PduEffect::FlipHeaderDigest,
             3..5 => PduEffect::FlipDataDigest,
             5 => PduEffect::Silence,
