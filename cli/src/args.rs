@@ -287,6 +287,9 @@ pub(crate) struct BenchArgs {
     /// Worker threads of the runtime; 1 is one thread for everything, without handing over.
     #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u8).range(1..=64))]
     pub(crate) threads: u8,
+    /// The sessions, and the tasks that do I/O, on one thread of their own beside those of the runtime.
+    #[arg(long)]
+    pub(crate) sharded: bool,
 }
 
 /// CHAP algorithms by name.

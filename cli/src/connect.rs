@@ -23,6 +23,8 @@ use crate::{credentials, name, output};
 pub(crate) struct Context {
     pub(crate) output: OutputArgs,
     pub(crate) interrupt: Interrupt,
+    /// On which threads sessions live.
+    pub(crate) sessions: initiator::Runtime,
 }
 
 /// How long the end of a run may take altogether before the sessions are left to the target.
@@ -32,11 +34,12 @@ const GOODBYE: Duration = Duration::from_secs(10);
 ///
 /// # Errors
 /// Contradictions of the command line, unreadable secrets, no place for our name.
-pub(crate) fn initiator(login: &LoginArgs) -> anyhow::Result<Initiator> {
+pub(crate) fn initiator(context: &Context, login: &LoginArgs) -> anyhow::Result<Initiator> {
     let environment = |name: &str| std::env::var_os(name);
     let credentials = credentials::collect(login, environment)?;
     let name = name::initiator_name(login.initiator_name.as_ref(), environment)?;
     let mut builder = Initiator::builder(name)
+        .runtime(context.sessions)
         .policy(login.policy)
         .no_path_retry(login.no_path_retry)
         .checker(login.checker)
@@ -164,7 +167,7 @@ pub(crate) async fn with_unit<T>(
     work: impl AsyncFnOnce(&Target, &LogicalUnit) -> anyhow::Result<T>,
 ) -> anyhow::Result<T> {
     address.check(login.across_targets)?;
-    let initiator = initiator(login)?;
+    let initiator = initiator(context, login)?;
     let parts = address.parts();
     let specs = parts.iter().map(|part| spec_of_part(part, login.all_paths));
     with_targets(context, &initiator, specs.collect(), async |targets| {

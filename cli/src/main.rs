@@ -23,6 +23,8 @@ mod url;
 mod verb;
 mod view;
 
+use std::num::NonZeroUsize;
+
 use clap::Parser as _;
 
 use crate::args::{Cli, Verb};
@@ -50,10 +52,17 @@ fn main() {
 
 fn run(cli: Cli) -> anyhow::Result<()> {
     let runtime = runtime(&cli.verb)?;
+    let sessions = match &cli.verb {
+        Verb::Bench(args) if args.sharded => initiator::Runtime::Sharded {
+            threads: NonZeroUsize::MIN,
+        },
+        _ => initiator::Runtime::Current,
+    };
     let result = runtime.block_on(async {
         let context = Context {
             output: cli.output,
             interrupt: Interrupt::listen()?,
+            sessions,
         };
         match cli.verb {
             Verb::Discover(args) => verb::discover::run(&context, &args).await,

@@ -505,6 +505,14 @@ fn bench_gives_the_numbers_scripts_read() {
             assert!(path["share"].as_f64().expect("a share") > 0.1, "{json:#}");
         }
     }
+    for arguments in ["--threads 1 --sharded", "--threads 2 --sharded"] {
+        let mut line = vec!["bench", "--time", "100ms", "--json"];
+        let url = target.url(0);
+        line.push(&url);
+        line.extend(arguments.split(' '));
+        let json = cli.run(line).json();
+        assert!(json["ios"].as_u64().expect("a number") > 0, "{json:#}");
+    }
     let text = cli
         .run(["bench", &target.url(0), "--time", "100ms"])
         .text(0);

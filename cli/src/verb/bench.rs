@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
-use initiator::{Bytes, IoBuf, IoError, LogicalUnit};
+use initiator::{Bytes, IoBuf, IoError, LogicalUnit, Target};
 use serde::Serialize;
 use tokio::task::JoinSet;
 
@@ -23,8 +23,8 @@ use crate::view::{self, PathRow};
 /// An I/O size that does not fit the unit; the first I/O error, after the result was shown.
 pub(crate) async fn run(context: &Context, args: &BenchArgs) -> anyhow::Result<()> {
     let address = args.unit.address()?;
-    let (report, error) = with_unit(context, &args.unit.login, &address, async |_, unit| {
-        measure(context, args, unit).await
+    let (report, error) = with_unit(context, &args.unit.login, &address, async |target, unit| {
+        measure(context, args, target, unit).await
     })
     .await?;
     if context.output.json {
@@ -38,6 +38,7 @@ pub(crate) async fn run(context: &Context, args: &BenchArgs) -> anyhow::Result<(
 async fn measure(
     context: &Context,
     args: &BenchArgs,
+    target: &Target,
     unit: &LogicalUnit,
 ) -> anyhow::Result<(Report, Option<anyhow::Error>)> {
     let load = Arc::new(Load::new(args, unit)?);
@@ -50,7 +51,8 @@ async fn measure(
     let begun = Instant::now();
     let mut workers = JoinSet::new();
     for worker in ready {
-        workers.spawn(worker.run());
+        // Where the sessions live, so that no I/O wakes another thread.
+        workers.spawn_on(worker.run(), target.runtime());
     }
     let mut interrupt = context.interrupt.clone();
     let stopped = tokio::select! {

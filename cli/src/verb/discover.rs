@@ -14,7 +14,7 @@ use crate::render::table::table;
 /// # Errors
 /// Those of the discovery session.
 pub(crate) async fn run(context: &Context, args: &DiscoverArgs) -> anyhow::Result<()> {
-    let initiator = connect::initiator(&args.login)?;
+    let initiator = connect::initiator(context, &args.login)?;
     let asking = async {
         let found = initiator.discover(&args.portal).await;
         found.with_context(|| format!("discovery at {}", args.portal))

@@ -18,7 +18,7 @@ use crate::view::{self, PathRow, SessionRow};
 /// Those of the login and of examining the unit.
 pub(crate) async fn run(context: &Context, args: &UnitArgs) -> anyhow::Result<()> {
     let address = Address::join(&args.urls)?;
-    let initiator = connect::initiator(&args.login)?;
+    let initiator = connect::initiator(context, &args.login)?;
     let spec = connect::spec_of(&address, args.login.all_paths);
     let info = connect::with_target(context, &initiator, spec, async |target| {
         context.interrupt.guard(gather(target, address.lun)).await

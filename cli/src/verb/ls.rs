@@ -16,7 +16,7 @@ use crate::url::Url;
 /// # Errors
 /// Those of discovery, login, REPORT LUNS and INQUIRY.
 pub(crate) async fn run(context: &Context, args: &LsArgs) -> anyhow::Result<()> {
-    let initiator = connect::initiator(&args.login)?;
+    let initiator = connect::initiator(context, &args.login)?;
     let mut wanted = Wanted::default();
     for url in &args.urls {
         if url.target.is_some() {

@@ -27,7 +27,7 @@ pub(crate) async fn run(context: &Context, args: ResetArgs) -> anyhow::Result<()
             value: "2".to_owned(),
         });
     }
-    let initiator = connect::initiator(&login)?;
+    let initiator = connect::initiator(context, &login)?;
     let spec = connect::spec_of(&address, login.all_paths);
     let done = connect::with_target(context, &initiator, spec, async |target| {
         let asked = async { Ok(target.task_management(address.lun, function).await) };

@@ -105,7 +105,7 @@ impl Contender {
         let mut command = match self {
             Self::Ours => ours(tools, place, cell, seconds),
             Self::OurOnePath => ours(tools, place, &cell.paths(1), seconds),
-            Self::OurOneThread => ours(tools, place, &cell.threads(1), seconds),
+            Self::OurOneThread => ours(tools, place, &cell.one_thread(), seconds),
             Self::OurNoDigests => ours(tools, place, &cell.digests(Digests::None), seconds),
             Self::Libiscsi => {
                 let mut command = pinned(INITIATOR_CORE, &tools.libiscsi_loop);
@@ -168,6 +168,9 @@ fn ours(tools: &Tools, place: &Place, cell: &Cell, seconds: f64) -> Command {
         .args(["--mix", &READS_OF_100.to_string()])
         .args(["--threads", &cell.threads.to_string()])
         .arg("--json");
+    if cell.sharded {
+        command.arg("--sharded");
+    }
     if cell.digests.header() {
         command.args(["-k", "HeaderDigest=CRC32C"]);
     }

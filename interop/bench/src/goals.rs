@@ -151,8 +151,10 @@ fn against_ourselves(goals: &mut Vec<Goal>) {
         add(goals, cell.paths(2), &[(Iops, OurOnePath, AtLeast(bound))]);
     }
     let many = |depth| Cell::plain(Load::Read, K4, depth).threads(2);
-    add(goals, many(1), &[(Tail, OurOneThread, AtMost(3.0))]);
-    add(goals, many(32), &[(Iops, OurOneThread, AtLeast(0.8))]);
+    for (one, deep) in [(many(1), many(32)), (many(1).sharded(), many(32).sharded())] {
+        add(goals, one, &[(Tail, OurOneThread, AtMost(3.0))]);
+        add(goals, deep, &[(Iops, OurOneThread, AtLeast(0.8))]);
+    }
 }
 
 /// The cells that the goals need, and those of the picture.
@@ -338,6 +340,9 @@ fn workload(cell: &Cell) -> String {
     }
     if cell.threads > 1 {
         text.push_str(", multi-thread runtime");
+    }
+    if cell.sharded {
+        text.push_str(", sessions sharded");
     }
     text
 }

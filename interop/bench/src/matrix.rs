@@ -84,6 +84,8 @@ pub(crate) struct Cell {
     pub(crate) paths: u8,
     /// Worker threads of our runtime.
     pub(crate) threads: u8,
+    /// Its sessions, and the tasks that do I/O, have a thread of their own beside those.
+    pub(crate) sharded: bool,
 }
 
 /// 4 KiB.
@@ -106,6 +108,7 @@ impl Cell {
             digests: Digests::None,
             paths: 1,
             threads: 1,
+            sharded: false,
         }
     }
 
@@ -119,6 +122,21 @@ impl Cell {
 
     pub(crate) const fn threads(self, threads: u8) -> Self {
         Self { threads, ..self }
+    }
+
+    pub(crate) const fn one_thread(self) -> Self {
+        Self {
+            threads: 1,
+            sharded: false,
+            ..self
+        }
+    }
+
+    pub(crate) const fn sharded(self) -> Self {
+        Self {
+            sharded: true,
+            ..self
+        }
     }
 
     pub(crate) const fn server(self, server: Server) -> Self {
@@ -145,6 +163,9 @@ impl Cell {
         let mut name = format!("{server}/{load}/{size}/qd{depth}/digests={digests}/paths={paths}");
         if self.threads > 1 {
             name.push_str(&format!("/threads={}", self.threads));
+        }
+        if self.sharded {
+            name.push_str("/sharded");
         }
         name
     }
@@ -173,7 +194,8 @@ pub(crate) fn all() -> Vec<Cell> {
         }
     }
     for depth in [1, 8, 32, 128] {
-        cells.push(Cell::plain(Load::Read, K4, depth).threads(2));
+        let cell = Cell::plain(Load::Read, K4, depth).threads(2);
+        cells.extend([cell, cell.sharded()]);
     }
     cells.push(
         Cell::plain(Load::Read, K64, 32)
@@ -195,6 +217,7 @@ pub(crate) fn smoke() -> Vec<Cell> {
         Cell::plain(Load::Mixed, M1, 8).digests(Digests::Both),
         Cell::plain(Load::Read, K4, 32).paths(2),
         Cell::plain(Load::Read, K4, 8).threads(2),
+        Cell::plain(Load::Read, K4, 8).threads(2).sharded(),
         Cell::plain(Load::Read, K64, 8)
             .server(Server::Slow)
             .paths(2),
@@ -212,7 +235,7 @@ mod tests {
         let different: std::collections::BTreeSet<_> = names.iter().collect();
         assert_eq!(different.len(), names.len());
         // Sizes, loads, depths, digests, paths; tgtd; threads; slow paths.
-        assert_eq!(names.len(), 4 * 3 * 4 * 3 * 2 + 18 + 4 + 1);
+        assert_eq!(names.len(), 4 * 3 * 4 * 3 * 2 + 18 + 2 * 4 + 1);
         assert!(names.contains(&"null/randrw/64k/qd8/digests=header/paths=2".to_owned()));
     }
 }
