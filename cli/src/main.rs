@@ -52,11 +52,12 @@ fn main() {
 
 fn run(cli: Cli) -> anyhow::Result<()> {
     let runtime = runtime(&cli.verb)?;
-    let sessions = match &cli.verb {
-        Verb::Bench(args) if args.sharded => initiator::Runtime::Sharded {
-            threads: NonZeroUsize::MIN,
-        },
-        _ => initiator::Runtime::Current,
+    let sharded = matches!(&cli.verb, Verb::Bench(args) if args.sharded);
+    let sessions = if sharded {
+        let threads = NonZeroUsize::MIN;
+        initiator::Runtime::Sharded { threads }
+    } else {
+        initiator::Runtime::Current
     };
     let result = runtime.block_on(async {
         let context = Context {
