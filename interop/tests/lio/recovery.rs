@@ -31,28 +31,6 @@ fn a_connection_that_is_lost_at_level_2_loses_nothing() {
     });
 }
 
-/// Both connections are lost, for good as far as the target can tell: the login that follows has
-/// the old session's ISID and ends it.
-#[test]
-#[ignore = "needs root and a virtual machine; cargo xtask test runs it"]
-fn a_session_of_two_connections_is_reinstated() {
-    isolated_with(Kernel::Linux5_10, |sandbox, lio| {
-        lio.set(sandbox, &[("MaxConnections", "2")])?;
-        let mut load = Load::to(sandbox, 41, &spread(), "-v --connections 2")?;
-        let cuts = [
-            Cut::refuse(sandbox, PORTALS[0])?,
-            Cut::refuse(sandbox, PORTALS[1])?,
-        ];
-        load.says("lost:")?;
-        for cut in cuts {
-            cut.restore(sandbox)?;
-        }
-        load.says("all that was under way before is over")?;
-        load.finish_verified(sandbox, lio)?;
-        Ok(())
-    });
-}
-
 #[test]
 #[ignore = "needs root and a virtual machine; cargo xtask test runs it"]
 fn level_1_with_both_digests() {
