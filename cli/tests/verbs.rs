@@ -448,6 +448,21 @@ fn a_copy_can_go_to_a_pipe() {
 }
 
 #[test]
+fn bench_can_keep_sessions_on_a_thread_of_their_own() {
+    let target = small(512);
+    let cli = Cli::new();
+    let url = target.url(0);
+    for threads in ["1", "2"] {
+        let line = "bench --time 100ms --json --sharded --threads";
+        let words = line.split(' ').chain([threads, &url]);
+        let json = cli.run(words).json();
+        assert!(json["ios"].as_u64().expect("a number") > 0, "{json:#}");
+        assert_eq!(json["errors"], 0, "{json:#}");
+    }
+    target.assert_logged_out();
+}
+
+#[test]
 fn bench_gives_the_numbers_scripts_read() {
     let target = Embedded::start(Config::default(), 2);
     let cli = Cli::new();
@@ -504,14 +519,6 @@ fn bench_gives_the_numbers_scripts_read() {
         for path in paths {
             assert!(path["share"].as_f64().expect("a share") > 0.1, "{json:#}");
         }
-    }
-    for arguments in ["--threads 1 --sharded", "--threads 2 --sharded"] {
-        let mut line = vec!["bench", "--time", "100ms", "--json"];
-        let url = target.url(0);
-        line.push(&url);
-        line.extend(arguments.split(' '));
-        let json = cli.run(line).json();
-        assert!(json["ios"].as_u64().expect("a number") > 0, "{json:#}");
     }
     let text = cli
         .run(["bench", &target.url(0), "--time", "100ms"])
