@@ -9,7 +9,7 @@
 //!   write, no stale one over a newer one, nothing made up);
 //! - every I/O ends well: what happens meanwhile is for multipath to hide;
 //! - in the end the target's own view of the disk is, byte for byte, what was acknowledged last
-//!   ([`Witness::image`]).
+//!   ([`Finished::image`]).
 //!
 //! How long I/O stood still is counted apart for readers and writers ([`Stall`]).
 

@@ -7,7 +7,7 @@
 //!
 //! - a command, a function or an exchange does not end exactly once, or does not give back the
 //!   memory it was given;
-//! - an acknowledged write is missing, or one runs that was said not to have been sent ([`model`]);
+//! - an acknowledged write is missing, or one runs that was said not to have been sent (`model`);
 //! - the target saw a rule of RFC 7143 broken (a CmdSN used twice, say);
 //! - more is kept than was allowed, or timers spin;
 //! - the session does not come back once faults stop.
