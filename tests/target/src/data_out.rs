@@ -61,7 +61,9 @@ impl Target {
                 let what = format!("data of ITT {:#010x}", data_out.itt);
                 self.judge.note(Rule::FastAbortData, what);
             }
-            if session.excused(data_out.itt) {
+            let shelf = self.connections.get(&id).map(|c| &c.shelf);
+            let crossed = shelf.is_some_and(|shelf| shelf.replaced(data_out.itt, data_out.ttt));
+            if crossed || session.excused(data_out.itt) {
                 // The task ended while its data were on their way, or its command was not received.
                 return;
             }
@@ -255,13 +257,11 @@ fn judge_order(
         format!("{:#018x}", data_out.lun)
     });
     if parameters.data_sequence_in_order {
-        let oldest = task
-            .r2ts
-            .values()
-            .map(|open| open.r2t_sn)
-            .min()
-            .unwrap_or(burst.r2t_sn);
-        judge.expect(burst.r2t_sn == oldest, Rule::R2tOrder, || {
+        // A sequence that was ended and got lost on the way stays open for the target only.
+        let owed = task.r2ts.values().filter(|open| !open.closed);
+        let oldest = owed.map(|open| open.r2t_sn).min();
+        let oldest = oldest.unwrap_or(burst.r2t_sn);
+        judge.expect(burst.r2t_sn <= oldest, Rule::R2tOrder, || {
             format!("data for R2TSN {} before {oldest}", burst.r2t_sn)
         });
     }

@@ -92,6 +92,14 @@ impl Shelf {
         out
     }
 
+    /// Whether an answered task had replaced this request for data: the data for both may be on their way when
+    /// those for one of them let the task end.
+    pub(crate) fn replaced(&self, itt: u32, ttt: u32) -> bool {
+        let tasks = self.kept.iter().filter_map(|record| record.task.as_ref());
+        let mut same = tasks.filter(|task| task.command.itt == itt);
+        same.any(|task| task.replaced.contains_key(&ttt))
+    }
+
     /// Notes an acknowledgement of answers that never arrived.
     pub(crate) fn judge(&mut self, exp_stat_sn: u32, judge: &mut Judge) {
         let early: Vec<u32> = self
@@ -162,6 +170,10 @@ impl Target {
             connection.next_own_segment = None;
         }
         connection.shelf.judge(given, &mut self.judge);
+        let session = connection.session;
+        if let Some(session) = session.and_then(|tsih| self.sessions.get_mut(&tsih)) {
+            session.note_told(id, given);
+        }
         if arrival == Arrival::Whole {
             connection.acknowledged = Some(given);
             let gone = connection.shelf.acknowledge(given);

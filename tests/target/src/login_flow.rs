@@ -396,6 +396,9 @@ impl Target {
             self.recovery.connections_reinstated += 1;
             self.free_for_reassignment(now, tsih, member, last);
         }
+        if let Some(session) = self.sessions.get_mut(&tsih) {
+            session.forget_unheard_waits(request.cid);
+        }
     }
 
     fn first_transfer_tag(&mut self) -> u32 {

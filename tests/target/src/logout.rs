@@ -141,10 +141,11 @@ impl Target {
             connection.times = recovery.then_some((wait, retain));
         }
         let header = response::logout(itt, DONE, wait, retain);
+        let stat_sn = self.next_stat_sn(id);
         self.send(now, id, header, &[], Numbering::Status);
         self.drain(now, id);
         if recovery {
-            self.set_wait(now, tsih, id, wait);
+            self.set_wait(now, tsih, id, (id, stat_sn), wait);
         }
         self.close_if_empty(now, tsih);
     }
@@ -179,17 +180,30 @@ impl Target {
             retain = 0;
         } else {
             self.free_for_reassignment(now, tsih, closing, exp_stat_sn);
-            self.set_wait(now, tsih, closing, wait);
+            let told = (id, self.next_stat_sn(id));
+            self.set_wait(now, tsih, closing, told, wait);
         }
         let header = response::logout(request.itt, DONE, wait, retain);
         self.send(now, id, header, &[], Numbering::Status);
     }
 
-    /// From now on the initiator knows Time2Wait.
-    fn set_wait(&mut self, now: Instant, tsih: u16, id: ConnectionId, wait: u16) {
+    fn next_stat_sn(&self, id: ConnectionId) -> u32 {
+        self.connections.get(&id).map_or(0, |c| c.stat_sn)
+    }
+
+    /// The response that `told` names says Time2Wait.
+    fn set_wait(
+        &mut self,
+        now: Instant,
+        tsih: u16,
+        id: ConnectionId,
+        told: (ConnectionId, u32),
+        wait: u16,
+    ) {
         let session = self.sessions.get_mut(&tsih);
         if let Some(lost) = session.and_then(|session| session.lost.get_mut(&id)) {
             lost.wait_until = Some(now + seconds(wait));
+            lost.told = Some(told);
         }
     }
 

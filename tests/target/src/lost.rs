@@ -25,6 +25,8 @@ pub(crate) struct Lost {
     pub(crate) logged_out: bool,
     /// No reassignment should be tried before (RFC 7143 §11.15.3); known once a Logout Response said so.
     pub(crate) wait_until: Option<Instant>,
+    /// Connection and StatSN of that response, until it is acknowledged.
+    pub(crate) told: Option<(ConnectionId, u32)>,
     pub(crate) deadline: Instant,
     /// The initiator has used it. If not, it may not know that the login succeeded, and then what it calls the last
     /// connection with this CID is an older one.
@@ -79,6 +81,7 @@ impl Target {
                 cid,
                 logged_out: leaving == Leaving::Recovery,
                 wait_until: None,
+                told: None,
                 deadline: now + times.0 + times.1,
                 used,
                 stat_sn,
@@ -233,7 +236,9 @@ impl Target {
         }
         lost.shelf.judge(given, &mut self.judge);
         lost.acknowledged = Some(given);
-        for record in lost.shelf.acknowledge(given) {
+        let acknowledged = lost.shelf.acknowledge(given);
+        session.note_told(id, given);
+        for record in acknowledged {
             // Its task went back to the session when the connection was lost.
             let itt = crate::wire::Fields::be32(&record.header[..], 16);
             let answered = session.tasks.get(&itt).is_some_and(|task| {
@@ -317,6 +322,26 @@ impl Target {
 }
 
 impl crate::session::Session {
+    /// Logout Responses of a connection below an ExpStatSN were received.
+    pub(crate) fn note_told(&mut self, id: ConnectionId, exp_stat_sn: u32) {
+        for lost in self.lost.values_mut() {
+            let heard = |(by, stat_sn): &mut (ConnectionId, u32)| {
+                *by == id && serial_before(*stat_sn, exp_stat_sn)
+            };
+            lost.told.take_if(heard);
+        }
+    }
+
+    /// A login takes a CID: it is an implicit logout, which announces no wait. An earlier explicit one counts only
+    /// if its response was received; else the times that were negotiated apply (RFC 7143 §7.5.1, §7.5.2).
+    pub(crate) fn forget_unheard_waits(&mut self, cid: u16) {
+        for lost in self.lost.values_mut().filter(|lost| lost.cid == cid) {
+            if lost.told.take().is_some() {
+                lost.wait_until = None;
+            }
+        }
+    }
+
     fn take_tasks_of(&mut self, id: ConnectionId) -> Vec<Task> {
         let tags: Vec<u32> = self
             .tasks

@@ -403,6 +403,37 @@ fn a_wait_in_the_logout_response_holds() {
 }
 
 #[test]
+fn a_wait_that_was_not_heard_of_does_not_hold_after_a_login() {
+    for heard in [false, true] {
+        let mut config = able();
+        config.logout_times = Some((3, 10));
+        let mut script = level_two(config);
+        fault(&mut script, CommandEffect::Hang);
+        let itt = start_read(&mut script, 2);
+        let dead = script.line.clone();
+        lose(&mut script, &dead);
+        join(&mut script, 1, "");
+        let known = script.line.exp_stat_sn;
+        logout(&mut script, 2, 0, dead.exp_stat_sn);
+        if heard {
+            script.test_unit_ready();
+        } else {
+            script.line.exp_stat_sn = known;
+        }
+        let witness = script.line.clone();
+        lose(&mut script, &witness);
+        // The initiator cannot know that the logout has succeeded, and takes the CID by a login.
+        join_after(&mut script, 0, "", dead.exp_stat_sn);
+        assert_eq!(reassign(&mut script, itt, 0)[0].header[2], 0);
+        if heard {
+            assert_eq!(script.rules(), [Rule::RecoveryTooEarly]);
+        } else {
+            script.assert_innocent();
+        }
+    }
+}
+
+#[test]
 fn tasks_nobody_reassigns_end_with_an_attention() {
     let mut script = level_two(able());
     fault(&mut script, CommandEffect::Hang);

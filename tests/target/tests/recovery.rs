@@ -13,7 +13,7 @@ use std::time::Duration;
 use script::{FREE, Pdu, Script, pattern, put, rw};
 use test_target::{
     CommandEffect, CommandFault, CommandFilter, Config, Count, IncomingEffect, IncomingFault,
-    PduEffect, PduFault, PduFilter, SnackEffect, opcode,
+    PduEffect, PduFault, PduFilter, Rule, SnackEffect, opcode,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -414,6 +414,53 @@ fn lost_data_out_is_asked_for_even_at_the_end() {
         assert_eq!(script.target.disk(0).unwrap().read(0, 4), data);
         script.assert_innocent();
     }
+}
+
+#[test]
+fn data_for_a_replaced_request_may_cross_the_status() {
+    for foreign in [false, true] {
+        let mut script = level_one(able(), SOLICITED);
+        let data = pattern(1024);
+        let header = script.write_command(true, 0, 2);
+        let itt = script.line.itt;
+        script.send(header, &[]);
+        let first = script.receive().remove(0);
+        // Asked for again, then replaced.
+        script.pass(SECOND * 2);
+        assert!(replica(&script.receive()[0], &first));
+        script.pass(SECOND * 2);
+        let second = script.receive().remove(0);
+        assert_ne!(first.be32(20), second.be32(20));
+        let answer = script.data_out(itt, second.be32(20), 0, 0, true);
+        let ttt = if foreign { 77 } else { first.be32(20) };
+        let late = script.data_out(itt, ttt, 0, 0, true);
+        script.send(answer, &data);
+        script.send(late, &data);
+        assert_eq!(script.receive()[0].header[3], 0);
+        if foreign {
+            assert_eq!(script.rules(), [Rule::DataOutNoTask]);
+        } else {
+            script.assert_innocent();
+        }
+    }
+}
+
+#[test]
+fn a_sequence_that_got_lost_is_not_owed() {
+    let keys = "MaxBurstLength=512\0FirstBurstLength=512\0MaxOutstandingR2T=2\0DataPDUInOrder=Yes\0\
+                DataSequenceInOrder=Yes\0";
+    let mut script = Script::session(Config::default(), &format!("{keys}{SOLICITED}"));
+    let header = script.write_command(true, 0, 2);
+    let itt = script.line.itt;
+    script.send(header, &[]);
+    let r2ts = script.receive();
+    assert_eq!(r2ts.len(), 2);
+    lose_incoming(&mut script, opcode::DATA_OUT, 0, IncomingEffect::Drop);
+    for (r2t, at) in r2ts.iter().zip([0, 512]) {
+        let out = script.data_out(itt, r2t.be32(20), 0, at, true);
+        script.send(out, &[1; 512]);
+    }
+    script.assert_innocent();
 }
 
 #[test]
