@@ -36,7 +36,8 @@ pub(crate) async fn keep<N: Nexus, C: Clock>(unit: Arc<Unit<N, C>>) {
         expect(&unit, &mut opened, now);
         announce(&unit, now);
         let (failback, _) = unit.grouping();
-        let sights = sights(&unit);
+        let opening = opened.filter(|due| now < *due);
+        let sights = sights(&unit, opening.is_some());
         let patience = failback.patience();
         match unit
             .access
@@ -49,10 +50,19 @@ pub(crate) async fn keep<N: Nexus, C: Clock>(unit: Arc<Unit<N, C>>) {
             }
             Action::Wait(until) => {
                 let any = race(unit.access.news.after(news), unit.changes.after(changes));
+                let until = opening.map_or(until, |due| due.min(until));
                 race(any, unit.clock.sleep_until(until)).await;
             }
             Action::Rest => {
-                race(unit.access.news.after(news), unit.changes.after(changes)).await;
+                let any = race(unit.access.news.after(news), unit.changes.after(changes));
+                match opening {
+                    Some(due) => {
+                        race(any, unit.clock.sleep_until(due)).await;
+                    }
+                    None => {
+                        any.await;
+                    }
+                }
             }
         }
     }
@@ -156,7 +166,7 @@ pub(crate) async fn set<N: Nexus, C: Clock>(
 /// Asks for a first report and takes it in, before there are keepers.
 pub(crate) async fn begin<N: Nexus, C: Clock>(unit: &Unit<N, C>) {
     let now = unit.clock.now();
-    let sights = sights(unit);
+    let sights = sights(unit, false);
     if unit.access.change(|watch| watch.next(now, &sights, None)) == Action::Report {
         report(unit).await;
         apply(unit, &mut Vec::new(), unit.clock.now());
@@ -219,11 +229,14 @@ fn is_up<N>(entry: &Entry<N>) -> bool {
     entry.state.is_usable() || entry.state == PathState::Standby
 }
 
-fn sights<N: Nexus, C: Clock>(unit: &Unit<N, C>) -> Vec<Sight> {
+/// `opened`: paths that stand by were opened and are about to be verified.
+fn sights<N: Nexus, C: Clock>(unit: &Unit<N, C>, opened: bool) -> Vec<Sight> {
     let sight = |entry: &Entry<N>| Sight {
         port: entry.path.port(),
         up: is_up(entry),
         usable: entry.state.is_usable(),
+        verifying: entry.state == PathState::Verifying
+            || opened && entry.state == PathState::Standby,
     };
     unit.table.load().entries.iter().map(sight).collect()
 }

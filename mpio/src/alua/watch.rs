@@ -51,6 +51,8 @@ pub(crate) struct Sight {
     pub(crate) up: bool,
     /// It carries I/O.
     pub(crate) usable: bool,
+    /// It is being verified, or is about to be because its group was opened.
+    pub(crate) verifying: bool,
 }
 
 /// A unit's target port groups over time.
@@ -397,6 +399,15 @@ impl Watch {
         self.wish = self.wish.filter(|wish| up.contains(&wish.0));
     }
 
+    /// Whether a path into a group that is open is being verified: I/O is about to have its path.
+    fn is_opening(&self, now: Instant, paths: &[Sight]) -> bool {
+        let mut verifying = paths.iter().filter(|path| path.verifying);
+        verifying.any(|path| {
+            let access = self.access(now, path.port);
+            access.is_some_and(|access| access.carries_io())
+        })
+    }
+
     fn group_to_set(&mut self, now: Instant, paths: &[Sight]) -> Option<u16> {
         if !is_explicit(self.tpgs) || self.set_after.is_some_and(|after| now < after) {
             return None;
@@ -416,6 +427,10 @@ impl Watch {
         self.demand = self.demand.filter(|until| now < *until);
         if self.demand.is_none() || self.due.is_some_and(|due| due <= now) {
             // What the report says first; the groups may be open already.
+            return None;
+        }
+        if self.is_opening(now, paths) {
+            // Opening another group may close this one, and so on in a circle.
             return None;
         }
         let rank = |group: &TargetPortGroup| {

@@ -82,6 +82,8 @@ fn sight(look: &Look) -> Sight {
         port: profile.map(|profile| profile.port).unwrap_or_default(),
         up: profile.is_some(),
         usable: false,
+        // All are looked at again as soon as a group is open.
+        verifying: false,
     }
 }
 

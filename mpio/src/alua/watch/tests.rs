@@ -38,12 +38,13 @@ fn port(group: u16) -> TargetPort {
     }
 }
 
-/// A path in a group: `U`sable, `S`tandby, `D`own.
+/// A path in a group: `U`sable, `S`tandby, `V`erified now, `D`own.
 fn path(group: u16, state: char) -> Sight {
     Sight {
         port: port(group),
-        up: state != 'D',
+        up: !matches!(state, 'D' | 'V'),
         usable: state == 'U',
+        verifying: state == 'V',
     }
 }
 
@@ -229,6 +230,23 @@ fn a_group_is_opened_only_when_io_has_nowhere_to_go() {
     it.was_set(at(2), 2, true);
     // What became of it, before anything else.
     assert_eq!(it.next(at(2), &paths, AT_ONCE), Action::Report);
+}
+
+#[test]
+fn no_other_group_is_opened_while_a_path_into_an_open_one_is_verified() {
+    let groups = [(1, Standby, true), (2, Ao, false)];
+    let verified = [path(1, 'S'), path(2, 'V')];
+    let mut it = watch(Tpgs::Explicit, &groups, &verified);
+    it.demand(at(1), at(3_600_000));
+    // Many targets close group 2 when group 1 is opened.
+    assert_eq!(it.next(at(1), &verified, AT_ONCE), Action::Wait(at(5_000)));
+    // It turned out to be of no use.
+    let useless = [path(1, 'S'), path(2, 'D')];
+    assert_eq!(it.next(at(2), &useless, AT_ONCE), Action::Set(1));
+    // A path that is verified in vain, because its group is closed, is not waited for.
+    let mut it = watch(Tpgs::Explicit, &[groups[0], (2, Standby, false)], &verified);
+    it.demand(at(1), at(3_600_000));
+    assert_eq!(it.next(at(1), &verified, AT_ONCE), Action::Set(1));
 }
 
 #[test]
