@@ -169,7 +169,7 @@ impl Target {
             // An attempt that was given up can arrive when others have taken its place: then commands sent after it
             // have been received, or its CID was used since. It is refused, but no one's fault.
             let late = serial_before(request.cmd_sn, session.exp_cmd_sn)
-                || session.cids.contains(&request.cid);
+                || session.cids.contains_key(&request.cid);
             self.judge.expect(late, Rule::LoginTsih, || {
                 format!("more than {limit} connections")
             });
@@ -235,7 +235,7 @@ impl Target {
         };
         session.connections.push(id);
         session.joined += 1;
-        session.cids.insert(request.cid);
+        session.cids.insert(request.cid, id);
         session.failures += 1;
         response.tsih = self.config.quirks.final_tsih.unwrap_or(tsih);
         let Some(connection) = self.connections.get_mut(&id) else {

@@ -51,7 +51,7 @@ impl Target {
         let Some(named) = self.named(tsih, request.cid) else {
             // One that the target has forgotten meanwhile is named in good faith.
             let session = self.sessions.get(&tsih);
-            let known = session.is_some_and(|session| session.cids.contains(&request.cid));
+            let known = session.is_some_and(|session| session.cids.contains_key(&request.cid));
             self.judge.expect(known, Rule::LogoutConnection, || {
                 format!("CID {}", request.cid)
             });

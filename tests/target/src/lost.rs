@@ -218,7 +218,9 @@ impl Target {
         let Some(lost) = session.lost.get_mut(&id) else {
             return;
         };
-        if !lost.used {
+        // The target may have forgotten the last connection with this CID, and still know an older one.
+        let superseded = session.cids.get(&lost.cid) != Some(&id);
+        if !lost.used || superseded {
             return;
         }
         let back = lost

@@ -69,8 +69,8 @@ pub(crate) struct Session {
     pub(crate) aborted: VecDeque<u32>,
     /// Transfer tags of Data-In whose DataACK may still come, to no use.
     pub(crate) dead_tags: VecDeque<u32>,
-    /// CIDs that ever were in the session.
-    pub(crate) cids: BTreeSet<u16>,
+    /// CIDs that ever were in the session, and the last connection with each.
+    pub(crate) cids: BTreeMap<u16, ConnectionId>,
     /// Functions that wait to end several tasks.
     pub(crate) groups: Vec<Group>,
     /// Tasks ended by FastAbort, and the connection on which no more data may come for them.
@@ -196,7 +196,7 @@ pub(crate) fn sample() -> Session {
         repeated: BTreeSet::new(),
         aborted: VecDeque::new(),
         dead_tags: VecDeque::new(),
-        cids: BTreeSet::new(),
+        cids: BTreeMap::new(),
         groups: Vec::new(),
         fast_aborted: BTreeMap::new(),
         fence: None,

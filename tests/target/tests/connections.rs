@@ -434,6 +434,29 @@ fn a_wait_that_was_not_heard_of_does_not_hold_after_a_login() {
 }
 
 #[test]
+fn numbers_of_a_forgotten_connection_are_not_those_of_an_older_one() {
+    let mut script = level_two(able());
+    fault(&mut script, CommandEffect::Hang);
+    start_read(&mut script, 2);
+    let oldest = script.line.clone();
+    lose(&mut script, &oldest);
+    join_after(&mut script, 0, "", oldest.exp_stat_sn);
+    for _ in 0..8 {
+        script.test_unit_ready();
+    }
+    let newer = join(&mut script, 1, "");
+    // With nothing to retain, the target forgets the newer connection, but not the task of the oldest.
+    let event = AsyncEvent::DropConnection {
+        cid: None,
+        wait_s: 0,
+        retain_s: 0,
+    };
+    script.target.send_async(script.now, newer.id, &event);
+    logout(&mut script, 2, 0, newer.exp_stat_sn);
+    script.assert_innocent();
+}
+
+#[test]
 fn tasks_nobody_reassigns_end_with_an_attention() {
     let mut script = level_two(able());
     fault(&mut script, CommandEffect::Hang);
