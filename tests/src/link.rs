@@ -79,7 +79,6 @@ impl Link {
         {
             self.receiver
                 .set_params(*header_digest, *data_digest, *max_recv_bytes);
-            net.note_login(self.socket);
             if *header_digest && *data_digest {
                 net.note_digests(self.socket);
             }

@@ -59,8 +59,6 @@ struct Connection {
     down: Pipe,
     arrived: VecDeque<u8>,
     ended: Option<End>,
-    /// As far as the initiator knows.
-    logged_in: bool,
     /// Both digests are in force.
     digests: bool,
     flipped: bool,
@@ -78,8 +76,6 @@ pub struct Net {
     flipped: BTreeSet<ConnectionId>,
     /// When the initiator closed its side of a connection.
     left: BTreeMap<ConnectionId, Instant>,
-    /// When the initiator first gave up a connection whose login it had not seen succeed.
-    given_up: Option<Instant>,
     /// By owner: whether something has changed for it.
     touched: Vec<bool>,
     scratch: Vec<u8>,
@@ -96,7 +92,6 @@ impl Net {
             rng: Rng::with_seed(seed),
             flipped: BTreeSet::new(),
             left: BTreeMap::new(),
-            given_up: None,
             touched: Vec::new(),
             scratch: Vec::new(),
         }
@@ -126,7 +121,6 @@ impl Net {
             down: Pipe::default(),
             arrived: VecDeque::new(),
             ended: None,
-            logged_in: false,
             digests: false,
             flipped: false,
         };
@@ -189,20 +183,6 @@ impl Net {
         Some(taken)
     }
 
-    /// The initiator saw its login succeed.
-    pub fn note_login(&mut self, id: SocketId) {
-        if let Some(connection) = self.connections.get_mut(&id) {
-            connection.logged_in = true;
-        }
-    }
-
-    /// Whether by then the initiator had given up a login. The target may have taken it all the
-    /// same, and then nobody can say whose ExpStatSN the next one for that connection has to give.
-    #[must_use]
-    pub fn gave_up_login(&self, by: Instant) -> bool {
-        self.given_up.is_some_and(|at| at <= by)
-    }
-
     /// Both digests are in force from now on.
     pub fn note_digests(&mut self, id: SocketId) {
         if let Some(connection) = self.connections.get_mut(&id) {
@@ -219,9 +199,6 @@ impl Net {
         connection.client_open = false;
         if let Some(peer) = connection.target {
             self.left.insert(peer, now);
-            if !connection.logged_in {
-                self.given_up.get_or_insert(now);
-            }
         }
         if connection.state != State::Open {
             self.connections.remove(&id);

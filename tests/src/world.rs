@@ -389,8 +389,7 @@ impl World {
             // Where the network changed a byte, the target cannot know who did it. A login that was
             // given up and arrives late tells what was true before the one that took its place.
             let (id, at) = (violation.connection, violation.at);
-            let unsure = self.net.was_left(id, at) || self.net.gave_up_login(at);
-            let late = violation.rule == Rule::LogoutExpStatSn && unsure;
+            let late = violation.rule == Rule::LogoutExpStatSn && self.net.was_left(id, at);
             if !self.net.was_flipped(id) && !late {
                 problems.push(format!("the target saw {violation}"));
             }
