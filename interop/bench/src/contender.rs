@@ -11,6 +11,9 @@ use crate::matrix::{Cell, Digests, Load, READS_OF_100, Server};
 use crate::measure::Outcome;
 use crate::tools::Tools;
 
+/// Bytes in flight from which on a mixed load locks the limit's loop up; half of that works.
+const MIXED_LIMIT: u64 = 16 << 20;
+
 /// One of those that run in turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -60,7 +63,8 @@ impl Contender {
     /// Those that can run `cell`, in the order of a round.
     ///
     /// Debian's libiscsi has no data digests and no paths; `iscsi-perf` neither digests nor
-    /// writes. The limit has one connection.
+    /// writes. The limit has one connection, and writes without reading meanwhile: with much in flight
+    /// both ways it and the target wait for each other.
     pub(crate) fn of(cell: &Cell) -> Vec<Self> {
         if cell.paths > 1 {
             return vec![Self::Ours, Self::OurOnePath];
@@ -75,7 +79,9 @@ impl Contender {
         if !cell.digests.header() && cell.load == Load::Read && cell.server == Server::Null {
             all.push(Self::IscsiPerf);
         }
-        all.push(Self::Limit);
+        if !(cell.load == Load::Mixed && cell.in_flight() >= MIXED_LIMIT) {
+            all.push(Self::Limit);
+        }
         all
     }
 

@@ -143,6 +143,11 @@ impl Cell {
         Self { server, ..self }
     }
 
+    /// Bytes in flight.
+    pub(crate) fn in_flight(&self) -> u64 {
+        u64::from(self.bytes) * u64::from(self.depth)
+    }
+
     /// Bytes per I/O, for people.
     pub(crate) fn size(&self) -> String {
         match self.bytes {
